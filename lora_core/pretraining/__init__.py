@@ -1,0 +1,1 @@
+"""Training of a base model: the autoencoder first, then the text-conditioned UNet on its latents."""
