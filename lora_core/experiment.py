@@ -78,7 +78,9 @@ class ObjectiveSection(Section):
     """What the LoRA learns to predict (DESIGN section 4)."""
 
     kind: Literal["bridge", "direct", "denoise"] = _field(
-        0, "direct", "bridge: consistent over many steps; direct: one step from any timestep; denoise: clean photos only"
+        0,
+        "direct",
+        "bridge: consistent over many steps; direct: one step from any timestep; denoise: clean photos only",
     )
     timesteps: Literal["grid", "uniform"] = _field(
         1, "grid", "Train at the timesteps that the sweep visits, or uniformly below each start timestep"
@@ -91,7 +93,9 @@ class TrainingSection(Section):
     """The training run of one round."""
 
     epochs: int = _field(0, 20, "Passes over the photographs, each as often as its folder's number says", ge=1)
-    checkpoint_every: int = _field(1, 5, "Epochs between checkpoints that the sweep scores; the last is always one", ge=1)
+    checkpoint_every: int = _field(
+        1, 5, "Epochs between checkpoints that the sweep scores; the last is always one", ge=1
+    )
     learning_rate: float = _field(2, 1e-3, "Peak learning rate of the UNet's LoRA", gt=0, le=1)
     text_encoder_learning_rate: float = _field(3, 1e-6, "Peak learning rate of the text encoder's LoRA", gt=0, le=1)
     batch: int = _field(4, 8, "Views a step and process", ge=1, le=1024)
@@ -113,7 +117,10 @@ class SweepSection(Section):
 
     strengths: tuple[float, ...] = _field(0, (0.1, 0.2, 0.3), "Denoising strengths, each in (0, 1]", min_length=1)
     start_noises: tuple[float, ...] = _field(
-        1, (0.0,), "Share of the start noise: 0 is faithful and deterministic, 1 is img2img as web UIs do it", min_length=1
+        1,
+        (0.0,),
+        "Share of the start noise: 0 is faithful and deterministic, 1 is img2img as web UIs do it",
+        min_length=1,
     )
     steps: tuple[int, ...] = _field(2, (1,), "Denoiser evaluations from the start timestep down", min_length=1)
     detail_returns: tuple[float, ...] = _field(
@@ -343,4 +350,8 @@ def _explain(problem: Any) -> str:
         return f"unknown key '{key}'{_nearest(key, known_keys())}"
     message = problem["msg"].removeprefix("Value error, ")
     given = problem.get("input")
-    return f"{key}: {message} (given: {given!r})" if key and not isinstance(given, dict) else f"{key or 'experiment'}: {message}"
+    return (
+        f"{key}: {message} (given: {given!r})"
+        if key and not isinstance(given, dict)
+        else f"{key or 'experiment'}: {message}"
+    )

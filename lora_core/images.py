@@ -2,14 +2,15 @@
 
 A photograph enters as upright 8-bit sRGB: EXIF orientation is applied, an embedded colour profile is converted to
 sRGB, palettes and grey are expanded, CMYK is converted through its profile, and 16-bit samples are rounded to 8 bits
-(value / 257, not the high byte). Alpha is kept beside the colours and never mixed into them. Images are written as
-PNG, so that a score is a score of what the user gets.
+(value / 257, not the high byte). Alpha is kept beside the colours and never mixed into them.
 """
 
 import io
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -19,7 +20,20 @@ from lora_core.errors import DataError
 from lora_core.files import write_with
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
-_DEEP_SUFFIXES = frozenset({".png", ".tif", ".tiff"})
+
+_WRITERS: dict[str, dict[str, Any]] = {
+    ".jpg": {"format": "JPEG", "quality": 100, "subsampling": "4:4:4"},
+    ".jpeg": {"format": "JPEG", "quality": 100, "subsampling": "4:4:4"},
+    ".png": {"format": "PNG", "compress_level": 1},
+    ".bmp": {"format": "BMP"},
+    ".webp": {"format": "WEBP", "lossless": True},
+    ".tif": {"format": "TIFF", "compression": "tiff_lzw"},
+    ".tiff": {"format": "TIFF", "compression": "tiff_lzw"},
+}
+_TIFF_BITS_PER_SAMPLE, _TIFF_PHOTOMETRIC, _TIFF_WHITE_IS_ZERO = 258, 262, 0
+_PNG_BIT_DEPTH_OFFSET = 24
+# What decoders raise on a damaged file, beside their own classes.
+_DAMAGE = (OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError, struct.error, cv2.error)
 
 
 @dataclass(frozen=True)
@@ -33,10 +47,6 @@ class Photo:
 
     rgb: np.ndarray
     alpha: np.ndarray | None = None
-
-    def rgb8(self) -> np.ndarray:
-        """The colours, (height, width, 3) uint8."""
-        return self.rgb
 
 
 @dataclass(frozen=True)
@@ -55,30 +65,23 @@ def list_photos(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder")
-    return sorted(
-        path
-        for path in folder.iterdir()
-        if path.is_file() and path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
-    )
+    photos = (path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and not path.name.startswith("."))
+    return sorted((path for path in photos if path.is_file()), key=lambda path: path.name)
 
 
 def read_photo(path: Path) -> Photo:
-    """Reads one photograph.
+    """Reads one photograph; of several frames or pages, the first.
 
     Raises:
-        DataError: the file is missing, truncated, or no image.
+        DataError: the file is missing, damaged, no image, or of a kind whose colours are not defined (float samples).
     """
     try:
-        data = path.read_bytes()
-        if path.suffix.lower() in _DEEP_SUFFIXES and (deep := _read_16_bit(data)) is not None:
-            return deep
-        with Image.open(io.BytesIO(data)) as image:
-            image.load()
-            return _to_photo(image)
+        return _to_photo(_decode(path.read_bytes()))
     except UnidentifiedImageError as error:
         raise DataError(f"{path}: not an image file") from error
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, ImageCms.PyCMSError) as error:
-        raise DataError(f"{path}: {error}") from error
+    except (*_DAMAGE, Image.DecompressionBombError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or type(error).__name__
+        raise DataError(f"{path}: {reason}") from error
 
 
 def read_rgb(path: Path) -> np.ndarray:
@@ -111,49 +114,93 @@ def check_photos(
 def write_png(path: Path, rgb: np.ndarray, alpha: np.ndarray | None = None) -> None:
     """Writes (height, width, 3) uint8 sRGB, with alpha beside it where given, whole or not at all."""
     pixels = rgb if alpha is None else np.dstack([rgb, alpha])
-    write_with(path, lambda name: Image.fromarray(pixels).save(name, format="PNG", compress_level=1))
+    write_with(path, lambda name: Image.fromarray(pixels).save(name, **_WRITERS[".png"]))
 
 
-def _read_16_bit(data: bytes) -> Photo | None:
-    """A grey or RGB(A) file with 16 bits a sample, rounded to 8; None for every other file."""
-    with Image.open(io.BytesIO(data)) as header:
-        profile = header.info.get("icc_profile")
-    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    if pixels is None or pixels.dtype != np.uint16:
-        return None
-    eight = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    if eight.ndim == 2:
-        return Photo(np.repeat(eight[..., None], 3, axis=2))
-    rgb = np.ascontiguousarray(eight[..., 2::-1])
-    alpha = np.ascontiguousarray(eight[..., 3]) if eight.shape[2] == 4 else None
-    return Photo(np.asarray(_to_srgb(Image.fromarray(rgb), profile)), alpha)
+def encode_image(rgb: np.ndarray, suffix: str) -> bytes:
+    """The bytes of an image file: lossless, but for JPEG, which has quality 100 and chroma in full resolution.
+
+    Args:
+        rgb: (height, width, 3) uint8 sRGB.
+        suffix: one of `SUFFIXES`, in either case.
+    """
+    data = io.BytesIO()
+    Image.fromarray(rgb).save(data, **_WRITERS[suffix.lower()])
+    return data.getvalue()
+
+
+def write_image(path: Path, rgb: np.ndarray) -> None:
+    """Writes (height, width, 3) uint8 sRGB in the format of the suffix, whole or not at all; see `encode_image`."""
+    data = encode_image(rgb, path.suffix)
+    write_with(path, lambda name: name.write_bytes(data))
+
+
+def _decode(data: bytes) -> Image.Image:
+    """The first frame, loaded; files of 16 bits a sample are rounded to 8."""
+    image = Image.open(io.BytesIO(data))
+    bits = 8
+    if image.format == "PNG":
+        bits = data[_PNG_BIT_DEPTH_OFFSET]
+    elif image.format == "TIFF":
+        bits = max(image.tag_v2.get(_TIFF_BITS_PER_SAMPLE, (1,)))  # type: ignore[attr-defined]
+    white_is_zero = image.format == "TIFF" and image.tag_v2.get(_TIFF_PHOTOMETRIC) == _TIFF_WHITE_IS_ZERO  # type: ignore[attr-defined]
+    image.load()
+    if bits == 16 and image.mode != "CMYK":
+        return _rounded(image, data, white_is_zero)
+    if image.mode in ("F", "I") or image.mode.startswith("I;"):
+        raise ValueError(f"{bits}-bit samples of a kind that has no defined white; save it with 8 or 16 bits")
+    return image
+
+
+def _rounded(image: Image.Image, data: bytes, white_is_zero: bool) -> Image.Image:
+    """The 8-bit image of a 16-bit file, by OpenCV, because Pillow keeps only the high byte of colours.
+
+    Pillow's decoding of the same bytes must confirm it: OpenCV reads some layouts wrongly without saying so.
+    """
+    deep = np.asarray(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED))
+    if deep.ndim == 3:
+        deep = np.ascontiguousarray(deep[..., [2, 1, 0, 3][: deep.shape[2]]])
+    if deep.dtype != np.uint16 or not _agree(deep, np.asarray(image)):
+        raise ValueError("16-bit samples in a layout that cannot be read; save it as interleaved grey, RGB or RGBA")
+    if white_is_zero:
+        deep = np.invert(deep)
+    rounded = Image.fromarray(((deep.astype(np.uint32) + 128) // 257).astype(np.uint8))
+    # Transparency by colour is decoded to alpha already, and its 16-bit value would mean another colour here.
+    rounded.info = {key: value for key, value in image.info.items() if key != "transparency"}
+    return rounded
+
+
+def _agree(deep: np.ndarray, decoded: np.ndarray) -> bool:
+    """Whether (h, w[, c]) uint16 and another decoding of it, uint16 or its high bytes, have the same colours."""
+    if decoded.ndim == 2 and deep.ndim == 3:
+        deep = deep[..., 0]
+    elif decoded.ndim == 3 and deep.ndim == 3:
+        deep, decoded = deep[..., :3], decoded[..., :3]
+    return np.array_equal(np.right_shift(deep, 8) if decoded.dtype == np.uint8 else deep, decoded)
 
 
 def _to_photo(image: Image.Image) -> Photo:
     profile = image.info.get("icc_profile")
     image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I") or image.mode == "F":
-        values = np.clip(np.asarray(image, dtype=np.float64), 0, 65535)
-        grey = np.floor(values / (257 if image.mode.startswith("I") else 1) + 0.5).clip(0, 255).astype(np.uint8)
-        return Photo(np.repeat(grey[..., None], 3, axis=2))
     alpha = None
     if image.has_transparency_data:
-        image = image.convert("RGBA")
-        alpha = np.asarray(image.getchannel("A"))
+        image = image.convert("LA" if image.mode in ("1", "L", "LA") else "RGBA")
+        alpha = np.array(image.getchannel("A"))
+        image = image.convert(image.mode.removesuffix("A"))
+    elif image.mode not in ("RGB", "CMYK", "L"):
         image = image.convert("RGB")
-    if image.mode not in ("RGB", "CMYK", "L", "LAB"):
-        image = image.convert("RGB")
-    return Photo(np.asarray(_to_srgb(image, profile)).copy(), alpha)
+    return Photo(np.array(_to_srgb(image, profile)), alpha)
 
 
 def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """Converts through the embedded profile where there is one that fits the image's mode."""
+    """Converts through the embedded profile; one that is for another colour space than the image's is ignored."""
     if profile:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        space = source.profile.xcolor_space.strip()
-        fits = {"RGB": "RGB", "L": "GRAY", "CMYK": "CMYK"}.get(image.mode) == space
-        if fits and "srgb" not in ImageCms.getProfileDescription(source).lower():
-            converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
-            if converted is not None:
-                return converted
+        try:
+            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            fits = {"RGB": "RGB", "L": "GRAY", "CMYK": "CMYK"}[image.mode] == source.profile.xcolor_space.strip()
+            if fits and not ImageCms.getProfileDescription(source).lower().startswith("srgb"):
+                srgb = ImageCms.createProfile("sRGB")
+                return ImageCms.profileToProfile(image, source, srgb, outputMode="RGB") or image.convert("RGB")
+        except (OSError, ImageCms.PyCMSError) as error:
+            raise ValueError(f"its colour profile cannot be used ({error}); convert it to sRGB") from error
     return image.convert("RGB")

@@ -206,7 +206,15 @@ class Workspace:
             ResourceError: the place cannot be written.
         """
         try:
-            for folder in (self.targets, self.degraded, self.test, self.test_degraded, self.models, self.output, self.tensorboard):
+            for folder in (
+                self.targets,
+                self.degraded,
+                self.test,
+                self.test_degraded,
+                self.models,
+                self.output,
+                self.tensorboard,
+            ):
                 folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ResourceError(f"cannot make a workspace in {self.root}: {error.strerror or error}") from error
@@ -220,10 +228,14 @@ class Workspace:
         if not self.train.is_dir():
             raise DataError(f"{self.train} does not exist; run: photo-enhancer init {self.root}")
         folders = []
-        for path in sorted(place for place in self.train.iterdir() if place.is_dir() and not place.name.startswith(".")):
+        for path in sorted(
+            place for place in self.train.iterdir() if place.is_dir() and not place.name.startswith(".")
+        ):
             match = _REPEATS.match(path.name)
             if not match or int(match[1]) < 1:
-                raise DataError(f"{path}: name it N_name, where N says how often an epoch repeats it, e.g. 10_{path.name}")
+                raise DataError(
+                    f"{path}: name it N_name, where N says how often an epoch repeats it, e.g. 10_{path.name}"
+                )
             folders.append(RepeatFolder(path, int(match[1])))
         if not folders:
             raise DataError(f"{self.train} has no folder of photographs; put them in {self.targets}")

@@ -58,6 +58,22 @@ def build_autoencoder(recipe: AutoencoderRecipe) -> AutoencoderTiny:
         )
 
 
+def widen_latents(trained: AutoencoderTiny, recipe: AutoencoderRecipe) -> AutoencoderTiny:
+    """The recipe's autoencoder with the trained one's weights; latent channels beyond those start nearly silent.
+
+    A narrow bottleneck learns its filters first and is then widened: faster than training the wide one from scratch.
+    """
+    wide = build_autoencoder(recipe)
+    weights, trained_weights = wide.state_dict(), trained.state_dict()
+    for name, value in trained_weights.items():
+        target = weights[name]
+        if target.shape != value.shape:
+            target.mul_(0.1)
+        target[tuple(slice(size) for size in value.shape)] = value
+    wide.load_state_dict(weights)
+    return wide
+
+
 def reconstruction_loss(autoencoder: AutoencoderTiny, pixels: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
     """L1 + MSE of D(E(x) + noise) against x; `pixels` (batch, 3, height, width) in [-1, 1]."""
     latents = autoencoder.encode(pixels).latents
@@ -76,16 +92,19 @@ def train_autoencoder(
     photos: PhotoPool,
     folder: Path,
     *,
+    initial: AutoencoderTiny | None = None,
     save_every_seconds: float = 120,
     evaluate: Callable[[AutoencoderTiny], float] | None = None,
 ) -> AutoencoderTiny:
     """Trains, or goes on from the state in `folder`, until `recipe.images` crops were seen.
 
     Args:
+        initial: what to start from instead of fresh weights (trained in place).
         folder: `state/` and `log.jsonl` are kept here.
         evaluate: called at each save; its value goes into the log as `psnr`.
     """
-    autoencoder = build_autoencoder(recipe).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    autoencoder = initial or build_autoencoder(recipe)
+    autoencoder.to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(autoencoder.parameters(), lr=recipe.learning_rate, weight_decay=0.0)
     seen, saved, started = _restore(autoencoder, optimizer, folder), time.monotonic(), time.monotonic()
     first = seen
@@ -114,7 +133,9 @@ def train_autoencoder(
 
 def _save(autoencoder: AutoencoderTiny, optimizer: torch.optim.Optimizer, seen: int, folder: Path, row: dict) -> None:
     with whole_folder(folder / "state") as state:
-        torch.save({"model": autoencoder.state_dict(), "optimizer": optimizer.state_dict(), "images": seen}, state / "state.pt")
+        torch.save(
+            {"model": autoencoder.state_dict(), "optimizer": optimizer.state_dict(), "images": seen}, state / "state.pt"
+        )
     with (folder / "log.jsonl").open("a", encoding="utf-8") as file:
         file.write(json.dumps(row) + "\n")
     log.info("autoencoder %s", row)

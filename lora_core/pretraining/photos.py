@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from lora_core.errors import DataError
-from lora_core.images import list_photos, read_photo
+from lora_core.images import list_photos, read_rgb
 from lora_core.randomness import numpy_generator, shuffled_index
 
 
@@ -32,7 +32,7 @@ class PhotoPool:
         names, pixels = [], []
         for folder in folders:
             for path in list_photos(folder):
-                image = read_photo(path).rgb8()
+                image = read_rgb(path)
                 if min(image.shape[:2]) >= at_least:
                     names.append(path.stem)
                     pixels.append(image)

@@ -1,0 +1,302 @@
+"""The command line. Neither torch nor Prefect is imported before a command runs, so that help answers at once."""
+
+import functools
+import sys
+import webbrowser
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import click
+
+from flows.console import PROGRAM, Terminal
+from flows.parameters import settle, settle_round
+from lora_core import __version__
+from lora_core.experiment import (
+    DegradationName,
+    DegradationSection,
+    Experiment,
+    PresetName,
+    apply_overrides,
+    load_preset,
+)
+from lora_core.workspace import Workspace
+
+Command = Callable[..., Any]
+_PATH = click.Path(path_type=Path)
+_PRESETS = click.Choice(get_args(PresetName))
+_RECIPES = click.Choice([name for name in get_args(DegradationName) if name != "own"])
+
+
+def _terminal(command: Command) -> Command:
+    """Adds --verbose and --debug, and prepares the terminal before the command runs."""
+
+    @functools.wraps(command)
+    def prepared(debug: bool, verbose: bool, **options: Any) -> None:
+        terminal = click.get_current_context().ensure_object(Terminal)
+        terminal.debug, terminal.verbose = debug, verbose
+        terminal.set_up()
+        command(**options)
+
+    verbose = click.option("--verbose", is_flag=True, help="Show Prefect's log too.")
+    return verbose(click.option("--debug", is_flag=True, help="Show tracebacks and Prefect's log.")(prepared))
+
+
+_workspace = click.argument("workspace", type=_PATH, default=Path("."))
+_file = click.option("--experiment", type=_PATH, metavar="FILE", help="Instead of the workspace's experiment.yaml.")
+_preset = click.option("--preset", type=_PRESETS, help="A shipped experiment instead of a file.")
+_set = click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a setting: training.epochs=8; repeatable."
+)
+_round = click.option(
+    "--round", "number", type=click.IntRange(0), default=0, show_default=True, metavar="N", help="The round, from 0."
+)
+
+
+def _experiment(command: Command) -> Command:
+    """Adds the workspace and what says which experiment runs there."""
+    return _workspace(_file(_preset(_set(_terminal(command)))))
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name=PROGRAM)
+def cli() -> None:
+    """Finds the LoRA that restores your photographs.
+
+    \b
+    Try it:            photo-enhancer demo
+    A new workspace:   photo-enhancer init DIR --photos FOLDER
+    The whole loop:    photo-enhancer tune DIR
+
+    A command that was stopped goes on where it was when it is given again.
+    """
+
+
+@cli.command()
+@click.argument("workspace", type=_PATH)
+@click.option("--photos", type=_PATH, metavar="FOLDER", help="Clean photographs to copy into the workspace.")
+@click.option("--test", type=_PATH, metavar="FOLDER", help="Clean photographs to score on, instead of a hold-out.")
+@click.option("--hold-out", type=float, default=0.1, show_default=True, help="Share of --photos that is scored on.")
+@click.option("--preset", type=_PRESETS, default="pocket", show_default=True, help="The experiment to start from.")
+@_set
+@_terminal
+def init(
+    workspace: Path, photos: Path | None, test: Path | None, hold_out: float, preset: str, overrides: tuple[str, ...]
+) -> None:
+    """Make a workspace: folders, photographs, experiment.yaml."""
+    from lora_core.preparation import create_workspace
+
+    created = create_workspace(workspace, preset, photos, test, hold_out, overrides)
+    for bad in created.unreadable:
+        click.echo(f"warning: left out, cannot be read: {bad.path}: {bad.reason}", err=True)
+    click.echo(f"{workspace}: {created.train} photographs to train on, {created.test} to score on")
+    if not created.train:
+        click.echo(f"Put clean photographs into {created.workspace.targets}, others into {created.workspace.test}")
+    click.echo(f"Settings: {created.workspace.experiment}\nNext: {PROGRAM} tune {workspace}")
+
+
+@cli.command()
+@_workspace
+@click.option("--from", "source", type=_PATH, metavar="FOLDER", help="Degrade this folder, without a workspace.")
+@click.option("--to", "target", type=_PATH, metavar="FOLDER", help="Where its degraded twins go.")
+@click.option("--preset", "recipe", type=_RECIPES, help="With --from: the recipe.  [default: medium]")
+@click.option("--seed", type=click.IntRange(0), help="With --from: the seed.  [default: 0]")
+@_file
+@_set
+@_terminal
+def degrade(
+    workspace: Path,
+    source: Path | None,
+    target: Path | None,
+    recipe: DegradationName | None,
+    seed: int | None,
+    experiment: Path | None,
+    overrides: tuple[str, ...],
+) -> None:
+    """Make degraded twins: of a workspace, or of any folder (--from FOLDER --to FOLDER)."""
+    if bool(source) != bool(target):
+        raise click.UsageError("--from and --to belong together")
+    if source and target:
+        _degrade_folder(source, target, DegradationSection(preset=recipe or "medium", seed=seed or 0))
+        return
+    if recipe or seed is not None:
+        raise click.UsageError("--preset and --seed belong to --from; a workspace has them under 'degradation'")
+    settle(workspace, experiment, None, overrides)
+    from flows.prepare import prepare_flow
+
+    made = prepare_flow(workspace, experiment, None, overrides)
+    click.echo(f"{made.train} training pairs, {made.test} test pairs; {made.twins_made} degraded twins were made")
+
+
+def _degrade_folder(source: Path, target: Path, section: DegradationSection) -> None:
+    from lora_core.degradation import degrade_folder
+    from lora_core.images import list_photos
+    from lora_core.preparation import refuse_unreadable
+    from tasks.progress import progress_bar
+
+    photos = list_photos(source)
+    with progress_bar("degrading photographs", len(photos)) as progress:
+        done = degrade_folder(photos, target, section, progress=lambda count, _: progress(count))
+    click.echo(f"{target}: {len(done.made)} degraded twins made, {len(done.kept)} were there already")
+    refuse_unreadable(list(done.unreadable))
+
+
+@cli.command()
+@_round
+@_experiment
+def train(number: int, **where: Any) -> None:
+    """Train the LoRA of one round."""
+    settle(**where)
+    from flows.train import train_flow
+
+    done = train_flow(**where, number=number)
+    for checkpoint in done["checkpoints"]:
+        click.echo(f"epoch {checkpoint['epoch']}: {checkpoint['kohya']}")
+
+
+@cli.command()
+@_round
+@_experiment
+def sweep(number: int, **where: Any) -> None:
+    """Restore the test photographs with every checkpoint at every setting."""
+    settle_round(number, **where)
+    from flows.sweep import sweep_flow
+
+    swept = sweep_flow(**where, number=number)
+    click.echo(f"{len(swept['cells'])} cells of {len(swept['test'])} photographs")
+
+
+@cli.command()
+@click.argument("folders", nargs=-1, type=_PATH, metavar="[WORKSPACE | RESTORED ORIGINAL]")
+@_round
+@_file
+@_preset
+@_set
+@_terminal
+def score(folders: tuple[Path, ...], number: int, overrides: tuple[str, ...], **where: Any) -> None:
+    """Score a round, or any folder of restored photographs against their originals."""
+    if len(folders) > 2:
+        raise click.UsageError("give a workspace, or two folders: RESTORED ORIGINAL")
+    if len(folders) == 2:
+        _score_folders(*folders, overrides)
+        return
+    where |= {"workspace": folders[0] if folders else Path("."), "overrides": overrides}
+    workspace, experiment = settle_round(number, **where)
+    from flows.score import score_flow
+
+    score_flow(**where, number=number)
+    from lora_core.rounds import scores_in_words
+
+    click.echo(scores_in_words(workspace, experiment, number))
+
+
+def _score_folders(restored: Path, original: Path, overrides: Sequence[str]) -> None:
+    section = apply_overrides(load_preset("pocket"), list(overrides)).scoring
+    import polars as pl
+    from lora_core.scoring import score_folders
+
+    with pl.Config(tbl_rows=-1, tbl_cols=-1, tbl_width_chars=200, tbl_hide_dataframe_shape=True):
+        click.echo(str(score_folders(restored, original, section)))
+
+
+@cli.command(name="round")
+@_round
+@_experiment
+def run_round(number: int, **where: Any) -> None:
+    """One round: train, sweep, score, report."""
+    workspace, experiment = settle(**where)
+    from flows.round import round_flow
+
+    result = round_flow(**where, number=number)
+    from lora_core.rounds import result_in_words
+
+    click.echo(f"{result_in_words(result)}\nReport: {workspace.study(experiment.name).report}")
+
+
+@cli.command()
+@_experiment
+def tune(**where: Any) -> None:
+    """The loop: propose, train, sweep, score, learn; ends with one LoRA, its settings and a report."""
+    workspace, experiment = settle(**where)
+    from flows.tuning import tuning_flow
+
+    tuning_flow(**where)
+    _show_verdict(workspace, experiment)
+
+
+@cli.command()
+@click.option("--open", "show", is_flag=True, help="Open it in the browser.")
+@_experiment
+def report(show: bool, **where: Any) -> None:
+    """Write the report of the finished rounds again."""
+    settle(**where)
+    from flows.report import report_flow
+
+    path = report_flow(**where)
+    click.echo(path)
+    if show:
+        webbrowser.open(path.absolute().as_uri())
+
+
+@cli.command()
+@click.argument("workspace", type=_PATH, default=Path("demo"))
+@_set
+@_terminal
+def demo(workspace: Path, overrides: tuple[str, ...]) -> None:
+    """The whole loop on shipped photographs: two rounds within minutes, no GPU, no download."""
+    from flows.demo import demo_flow
+
+    demo_flow(workspace, overrides)
+    _show_verdict(*settle(workspace))
+
+
+@cli.command()
+@click.argument("workspace", type=_PATH, required=False)
+@click.option("--download-lpips", is_flag=True, help="Fetch the weights of the LPIPS score (233 MB), once.")
+@_terminal
+def doctor(workspace: Path | None, download_lpips: bool) -> None:
+    """Check the installation, and a workspace if one is named."""
+    from lora_core import doctor as examination
+
+    if download_lpips:
+        from lora_core.perceptual import download_lpips_weights
+
+        click.echo(f"LPIPS weights: {download_lpips_weights()}")
+    checks = examination.examine(workspace)
+    for check in checks:
+        click.secho(f"{check.status:4} ", fg={"ok": "green", "warn": "yellow", "fail": "red"}[check.status], nl=False)
+        click.echo(check.line)
+    if any(check.status == "fail" for check in checks):
+        click.get_current_context().exit(1)
+
+
+def _show_verdict(workspace: Workspace, experiment: Experiment) -> None:
+    """The headline of the report, in words."""
+    from lora_core.report.data import load_study
+    from lora_core.report.summary import summarise
+
+    study = workspace.study(experiment.name)
+    summary = summarise(load_study(workspace, experiment))
+    click.echo("\n" + " ".join([summary.title, *summary.sentences]))
+    click.echo(f"Champion: {workspace.champion}\nReport: {study.report}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command.
+
+    Args:
+        arguments: instead of the process's own.
+
+    Returns:
+        The exit code: 0, 2 for a mistake, 3 for missing disk or memory, 4 for a training that failed, 130 interrupted.
+    """
+    terminal = Terminal()
+    try:
+        outcome = cli.main(arguments, prog_name=PROGRAM, standalone_mode=False, obj=terminal)
+    except (Exception, KeyboardInterrupt) as error:
+        return terminal.explain(error)
+    return outcome if isinstance(outcome, int) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

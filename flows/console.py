@@ -1,0 +1,73 @@
+"""What a person sees on the terminal: stages as plain lines, errors as one line, Prefect in the background."""
+
+import logging
+import os
+import sys
+import traceback
+from dataclasses import dataclass
+
+import click
+
+from lora_core.errors import UserError
+
+PROGRAM = "photo-enhancer"
+INTERRUPTED = 130
+_LOGGERS = ("lora_core", "tasks", "flows")
+# Read when Prefect is imported. Its log stays whole on the server; the terminal shows ours instead.
+_PREFECT = {
+    "DO_NOT_TRACK": "1",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_LOGGING_EXTRA_LOGGERS": ",".join(_LOGGERS),
+    "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
+    "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+}
+
+
+@dataclass
+class Terminal:
+    """How much to show.
+
+    Attributes:
+        debug: tracebacks, and Prefect's own log.
+        verbose: Prefect's own log.
+    """
+
+    debug: bool = False
+    verbose: bool = False
+
+    def set_up(self) -> None:
+        """Prepares environment and logging; call it before Prefect is imported."""
+        defaults = dict(_PREFECT)
+        if not (self.debug or self.verbose):
+            defaults["PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"] = "CRITICAL"
+        for name, value in defaults.items():
+            os.environ.setdefault(name, value)
+        for name in _LOGGERS:
+            logger = logging.getLogger(name)
+            logger.setLevel(logging.INFO)
+            logger.propagate = False
+            if not any(isinstance(handler, _Lines) for handler in logger.handlers):
+                logger.addHandler(_Lines())
+
+    def explain(self, error: BaseException) -> int:
+        """Prints what went wrong and returns the exit code; a defect of ours keeps its traceback."""
+        if isinstance(error, KeyboardInterrupt | click.Abort):
+            click.echo(f"\n{PROGRAM}: interrupted; the same command goes on where it stopped", err=True)
+            return INTERRUPTED
+        if self.debug or not isinstance(error, UserError | click.ClickException):
+            traceback.print_exception(error, file=sys.stderr)
+        if isinstance(error, UserError | click.ClickException):
+            message = error.format_message() if isinstance(error, click.ClickException) else str(error)
+            click.echo(f"{PROGRAM}: error: {' '.join(message.split())}", err=True)
+            return error.exit_code
+        click.echo(f"{PROGRAM}: this is a defect, or a broken installation: try {PROGRAM} doctor", err=True)
+        return 1
+
+
+class _Lines(logging.Handler):
+    """Plain lines on stderr; `click.echo` finds the stream anew each time, so that a progress bar can lend its own."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        mark = "" if record.levelno < logging.WARNING else f"{record.levelname.lower()}: "
+        click.echo(mark + record.getMessage(), err=True)

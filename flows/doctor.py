@@ -1,0 +1,18 @@
+"""Check the machine that a worker runs on."""
+
+from pathlib import Path
+
+from prefect import flow
+from prefect.settings import get_current_settings
+
+from lora_core.doctor import Check, examine
+
+
+@flow(name="doctor")
+def doctor_flow(workspace: Path | None = None) -> list[Check]:
+    """Checks the installation where this flow runs; `photo-enhancer doctor` does it without a server.
+
+    Args:
+        workspace: A workspace to look at, too.
+    """
+    return examine(workspace, get_current_settings().api.url)

@@ -1,0 +1,1 @@
+"""Pairs of photographs, and their latents."""

@@ -1,0 +1,208 @@
+"""The perceptual distance: LPIPS where its weights are at hand, else GMSD under its own name.
+
+LPIPS (Zhang et al. 2018) is AlexNet trained on ImageNet with linear heads that were fitted to human judgements. The
+heads come with the `lpips` package; the AlexNet is torchvision's file of 233 MB, which is read from the torch hub
+cache or from the file that the experiment names. A run never downloads it: `photo-enhancer doctor --download-lpips`
+does, once. The weights are checked by digest, because an AlexNet with other weights also gives numbers, and they mean
+nothing beside published ones: such a file is scored under a name that carries its digest.
+
+torch is imported only when LPIPS is used.
+"""
+
+import os
+import threading
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lora_core.errors import ConfigError, DataError, ResourceError
+from lora_core.experiment import ScoringSection
+from lora_core.files import file_digest
+from lora_core.metrics import CONVENTIONS, gmsd, require_pair
+
+if TYPE_CHECKING:
+    import torch
+
+LPIPS_NAME = "LPIPS (AlexNet v0.1)"
+GMSD_NAME = "GMSD"
+DOWNLOAD_COMMAND = "photo-enhancer doctor --download-lpips"
+
+_WEIGHTS_FILE = "alexnet-owt-7be5be79.pth"
+_WEIGHTS_DIGEST = "7be5be79"  # torch hub writes the first digits of a file's sha256 into its name
+_LPIPS_CONVENTION = "lpips 0.1, AlexNet, heads v0.1; sRGB scaled to -1..1; mean over positions; 0 is equal"
+_LPIPS_SIDE = 31  # the smallest side that survives AlexNet's pooling
+_SLICES = {"slice1": (0,), "slice2": (3,), "slice3": (6,), "slice4": (8,), "slice5": (10,)}
+
+
+@dataclass(frozen=True)
+class Perceptual:
+    """A perceptual distance of two (h, w, 3) uint8 sRGB pictures of equal size; 0 is equal, lower is better.
+
+    Attributes:
+        name: stands beside every number.
+        reason: why this metric; where LPIPS is missing, with the command that mends it.
+        convention: what exactly is computed.
+        distance: the function itself.
+    """
+
+    name: str
+    reason: str
+    convention: str
+    distance: Callable[[np.ndarray, np.ndarray], float]
+
+    def __call__(self, first: np.ndarray, second: np.ndarray) -> float:
+        """The distance. Raises DataError where the sizes differ or are too small for the metric."""
+        return self.distance(first, second)
+
+
+def choose_perceptual(section: ScoringSection) -> Perceptual:
+    """The metric that the experiment asks for.
+
+    Raises:
+        ConfigError: the named weights do not exist or are no AlexNet.
+        ResourceError: LPIPS is asked for and its weights are not here.
+    """
+    if section.perceptual == "gmsd":
+        return _gmsd("chosen by scoring.perceptual: gmsd")
+    if section.lpips_weights is not None:
+        return _lpips_from(Path(section.lpips_weights).expanduser())
+    missing = _why_not_in_cache()
+    if missing is None:
+        return _published(hub_weights())
+    way_out = f"run once: {DOWNLOAD_COMMAND}"
+    if section.perceptual == "lpips":
+        raise ResourceError(f"scoring.perceptual is lpips, but {missing}; {way_out} (or set scoring.perceptual=auto)")
+    return _gmsd(f"GMSD instead of LPIPS: {missing}; {way_out}")
+
+
+def hub_weights() -> Path:
+    """Where torch hub keeps torchvision's AlexNet (`torch.hub.get_dir()`, without importing torch)."""
+    cache = os.environ.get("XDG_CACHE_HOME", "~/.cache")
+    home = os.environ.get("TORCH_HOME", os.path.join(cache, "torch"))
+    return Path(home).expanduser() / "hub" / "checkpoints" / _WEIGHTS_FILE
+
+
+def download_lpips_weights(url: str | None = None) -> Path:
+    """Puts torchvision's AlexNet into the torch hub cache, unless it is there already.
+
+    Args:
+        url: another address of the same file; by default torchvision's own.
+
+    Returns:
+        The file, whose digest has been checked.
+
+    Raises:
+        ResourceError: it cannot be had; the message says how to bring it by hand.
+    """
+    import torch
+    from torchvision.models import AlexNet_Weights  # type: ignore[import-untyped]
+
+    target = hub_weights()
+    if target.is_file() and _is_published(target):
+        return target
+    address = url or AlexNet_Weights.IMAGENET1K_V1.url
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(address, str(target), hash_prefix=_WEIGHTS_DIGEST)
+    except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: the digest does not fit
+        raise ResourceError(
+            f"cannot download {address}: {error}; fetch it on another machine and save it as {target}, "
+            "or name your copy under scoring.lpips_weights"
+        ) from error
+    return target
+
+
+def _gmsd(reason: str) -> Perceptual:
+    return Perceptual(GMSD_NAME, reason, CONVENTIONS["gmsd"], gmsd)
+
+
+def _why_not_in_cache() -> str | None:
+    """What is wrong with the weights in the hub cache, in words; None where they are good."""
+    path = hub_weights()
+    if not path.is_file():
+        return f"torchvision's AlexNet weights ({_WEIGHTS_FILE}) are not in the torch hub cache"
+    if not _is_published(path):
+        return f"{path} is damaged (its sha256 does not begin with {_WEIGHTS_DIGEST})"
+    return None
+
+
+def _is_published(path: Path) -> bool:
+    return file_digest(path).startswith(_WEIGHTS_DIGEST)
+
+
+def _published(path: Path) -> Perceptual:
+    return Perceptual(LPIPS_NAME, "torchvision's AlexNet weights are at hand", _LPIPS_CONVENTION, _Lpips(path))
+
+
+def _lpips_from(path: Path) -> Perceptual:
+    """LPIPS on a file that the user names."""
+    if not path.is_file():
+        raise ConfigError(f"scoring.lpips_weights: {path} is no file; leave it empty and run: {DOWNLOAD_COMMAND}")
+    if _is_published(path):
+        return _published(path)
+    digest = file_digest(path)[:8]
+    return Perceptual(
+        name=f"LPIPS (AlexNet v0.1, own weights {digest})",
+        reason=f"scoring.lpips_weights names a file that is not torchvision's {_WEIGHTS_FILE}: "
+        "these numbers cannot be compared with published LPIPS",
+        convention=f"{_LPIPS_CONVENTION}; AlexNet weights with sha256 {digest}..., not the published ones",
+        distance=_Lpips(path),
+    )
+
+
+class _Lpips:
+    """The `lpips` package on a backbone that is read from one file."""
+
+    def __init__(self, weights: Path) -> None:
+        import lpips
+
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", category=UserWarning, module="torchvision")  # lpips asks in the old way
+            # pnet_rand only keeps the package from downloading: every backbone weight is replaced on the next line.
+            self._network = lpips.LPIPS(net="alex", version="0.1", pnet_rand=True, verbose=False)
+        _load_backbone(self._network.net, weights)
+        self._network.eval().requires_grad_(False)
+        self._one_at_a_time = threading.Lock()  # torch uses all cores for one picture
+
+    def __call__(self, first: np.ndarray, second: np.ndarray) -> float:
+        import torch
+
+        require_pair(first, second)
+        if min(first.shape[:2]) < _LPIPS_SIDE:
+            size = f"{first.shape[1]}x{first.shape[0]}"
+            raise DataError(f"LPIPS needs pictures of at least {_LPIPS_SIDE}x{_LPIPS_SIDE} pixels, this one has {size}")
+        with self._one_at_a_time, torch.inference_mode():
+            return float(self._network(_to_tensor(first), _to_tensor(second)))
+
+
+def _to_tensor(rgb: np.ndarray) -> "torch.Tensor":
+    """(1, 3, h, w) float32 in -1..1."""
+    import torch
+
+    return torch.from_numpy(rgb).permute(2, 0, 1)[None].float() / 127.5 - 1
+
+
+def _load_backbone(backbone: Any, path: Path) -> None:
+    """Copies `features.N.weight|bias` of torchvision's AlexNet into lpips' five slices, every one of them.
+
+    Raises:
+        ConfigError: the file holds something else.
+    """
+    import torch
+
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        renamed = {
+            f"{name}.{layer}.{part}": state[f"features.{layer}.{part}"]
+            for name, layers in _SLICES.items()
+            for layer in layers
+            for part in ("weight", "bias")
+        }
+        backbone.load_state_dict(renamed, strict=True)
+    except Exception as error:  # torch.load has no base class for what a broken file makes it raise
+        reason = f"it has no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())[:200]
+        raise ConfigError(f"scoring.lpips_weights: {path} is not torchvision's AlexNet: {reason}") from error

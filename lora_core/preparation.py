@@ -1,0 +1,319 @@
+"""From a folder of photographs to a workspace that a round can start in; every check before the first costly second."""
+
+import logging
+import math
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from lora_core.data.pairs import dataset_digest, test_pairs, training_pairs
+from lora_core.degradation import degrade_folder
+from lora_core.errors import ConfigError, DataError
+from lora_core.experiment import Experiment, apply_overrides, load_preset, to_yaml
+from lora_core.files import file_digest, require_space, write_text, write_with
+from lora_core.images import Unreadable, check_photos, list_photos
+from lora_core.workspace import Workspace
+
+logger = logging.getLogger(__name__)
+Progress = Callable[[int], object]
+
+_HEADER = """\
+# The experiment of this workspace. It began as the preset '{preset}'; every setting stands below with its value.
+# A misspelt key is an error that names the right one. One run can be changed without touching this file:
+#     photo-enhancer tune {root} --set training.epochs=8 --set "sweep.strengths=[0.1, 0.2]"
+"""
+_LATENT_BYTES = 2 * 4 * 4  # clean and degraded latent, four channels each, fp32
+_PNG_BYTES_A_PIXEL = 3  # what noise needs; photographs take about two
+# Sum of inputs and outputs over the adapted layers, upper bounds; a LoRA of rank r has r times as many weights.
+_WEIGHTS_A_RANK = {"pocket": 150_000, "attention": 400_000, "attention-ff": 700_000, "all": 1_400_000}
+
+
+@dataclass(frozen=True)
+class Created:
+    """What `create_workspace` made: how many photographs lie in each part, and which files it left behind."""
+
+    workspace: Workspace
+    train: int
+    test: int
+    unreadable: list[Unreadable]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A workspace in which a round can start.
+
+    Attributes:
+        train: training pairs.
+        test: test pairs.
+        twins_made: degraded twins written by this call; the others were there already.
+        dataset_digest: sha256 of all pairs and of how they are used.
+        base_digest: sha256 of the base model.
+        space: estimated bytes that the rounds still need.
+    """
+
+    train: int
+    test: int
+    twins_made: int
+    dataset_digest: str
+    base_digest: str
+    space: int
+
+
+def create_workspace(
+    root: Path,
+    preset: str,
+    photos: Path | None = None,
+    test: Path | None = None,
+    hold_out: float = 0.1,
+    assignments: Sequence[str] = (),
+) -> Created:
+    """Makes the folders, copies photographs into them, and writes `experiment.yaml` last.
+
+    The sources are only read. Without `test`, a share of `photos` is held out: those with the smallest digests, so
+    that the choice depends on nothing but the photographs. Files that cannot be read are left out and returned.
+
+    Args:
+        root: the workspace.
+        preset: the shipped experiment to start from.
+        photos: folder of clean photographs.
+        test: folder of clean photographs to score on.
+        hold_out: share of `photos` for the test, in [0, 1).
+        assignments: `section.key=value` texts on top of the preset.
+
+    Raises:
+        ConfigError: an experiment is there already, or the new one is not valid.
+        DataError: a source is no folder, has no readable photograph, or differs from what the workspace holds.
+        ResourceError: the place cannot be written, or its disk is too small.
+    """
+    experiment = apply_overrides(load_preset(preset), list(assignments))
+    workspace = Workspace(root)
+    if workspace.experiment.exists():
+        raise ConfigError(f"{workspace.experiment} exists; edit it, or name another folder")
+    if not 0 <= hold_out < 1:
+        raise ConfigError(f"--hold-out {hold_out}: give a share from 0 to below 1, for example 0.1")
+    training, bad_training = check_photos(_require_photos(photos)) if photos else ([], [])
+    testing, bad_testing = check_photos(_require_photos(test)) if test else ([], [])
+    if photos and not test:
+        training, testing = _hold_out(training, hold_out)
+    require_space(root, sum(path.stat().st_size for path in training + testing), "copying the photographs")
+    workspace.create()
+    for folder, paths in ((workspace.targets, training), (workspace.test, testing)):
+        for path in paths:
+            _copy_once(path, folder / path.name)
+    write_text(workspace.experiment, _HEADER.format(preset=preset, root=root) + "\n" + to_yaml(experiment))
+    return Created(workspace, len(training), len(testing), bad_training + bad_testing)
+
+
+def prepare(workspace: Workspace, experiment: Experiment, rounds: int = 1) -> Prepared:
+    """Checks everything that a run will need and makes the degraded twins that are missing.
+
+    Args:
+        workspace: the workspace.
+        experiment: what will run.
+        rounds: rounds that the run may take, for the estimate of space.
+
+    Raises:
+        DataError: photographs that are missing, unreadable, unpaired, or in both training and test.
+        BaseModelError: the base model is missing or is no base model.
+        ResourceError: the disk is too small.
+    """
+    space = check_workspace(workspace, experiment, rounds)
+    return match_pairs(workspace, experiment, degrade_workspace(workspace, experiment), space)
+
+
+def check_workspace(workspace: Workspace, experiment: Experiment, rounds: int = 1) -> int:
+    """Checks base model, photographs and disk without decoding anything.
+
+    Returns:
+        Estimated bytes that the rounds need.
+
+    Raises:
+        BaseModelError, DataError, ResourceError: as `prepare`.
+    """
+    from lora_core.bases import check_base
+
+    check_base(experiment.base)
+    _refuse_leak(training_photos(workspace), held_out_photos(workspace))
+    return check_space(workspace, experiment, rounds)
+
+
+def training_photos(workspace: Workspace) -> list[Path]:
+    """The clean training photographs of all `N_name` folders.
+
+    Raises:
+        DataError: fewer than two.
+    """
+    photos = [photo for folder in workspace.train_folders() for photo in list_photos(folder.path)]
+    return _require_count(photos, 2, workspace.targets, "a LoRA learns from the difference of many")
+
+
+def held_out_photos(workspace: Workspace) -> list[Path]:
+    """The clean test photographs.
+
+    Raises:
+        DataError: none.
+    """
+    photos = list_photos(workspace.test) if workspace.test.is_dir() else []
+    return _require_count(photos, 1, workspace.test, "every checkpoint is scored on them")
+
+
+def photo_count(workspace: Workspace) -> int:
+    """How many clean photographs the workspace holds. Raises as `training_photos` and `held_out_photos`."""
+    return len(training_photos(workspace)) + len(held_out_photos(workspace))
+
+
+def refuse_unreadable(unreadable: list[Unreadable]) -> None:
+    """Names what cannot be read, the first three in full.
+
+    Raises:
+        DataError: there is one.
+    """
+    if unreadable:
+        named = "; ".join(f"{bad.path}: {bad.reason}" for bad in unreadable[:3])
+        more = f"; and {len(unreadable) - 3} more" if len(unreadable) > 3 else ""
+        raise DataError(f"{len(unreadable)} photograph(s) cannot be read; replace or remove: {named}{more}")
+
+
+def degrade_workspace(workspace: Workspace, experiment: Experiment, progress: Progress = lambda _: None) -> int:
+    """Makes the degraded twins of training and test photographs that are missing.
+
+    Where the user brings them (preset `own`), nothing is made and every photograph is decoded once instead.
+
+    Args:
+        workspace: the workspace.
+        experiment: its degradation section says how.
+        progress: called with the number of photographs done so far.
+
+    Returns:
+        How many were made; the others were there already.
+
+    Raises:
+        DataError: photographs that are missing or cannot be read; the twins of all others are made first.
+    """
+    training, testing = training_photos(workspace), held_out_photos(workspace)
+    if experiment.degradation.preset == "own":
+        refuse_unreadable(check_photos(training + testing, progress)[1])
+        return 0
+    parts = ((0, training, workspace.degraded), (len(training), testing, workspace.test_degraded))
+    results = [
+        degrade_folder(
+            photos, folder, experiment.degradation, progress=lambda done, _, start=start: progress(start + done)
+        )
+        for start, photos, folder in parts
+    ]
+    refuse_unreadable([bad for result in results for bad in result.unreadable])
+    return sum(len(result.made) for result in results)
+
+
+def match_pairs(workspace: Workspace, experiment: Experiment, twins_made: int = 0, space: int = 0) -> Prepared:
+    """Matches the pairs, strictly both ways, and digests what a round depends on. Raises as `training_pairs`."""
+    from lora_core.bases import base_digest
+
+    train, test = len(training_pairs(workspace, experiment)), len(test_pairs(workspace, experiment))
+    digest = dataset_digest(workspace, experiment)
+    return Prepared(train, test, twins_made, digest, base_digest(experiment.base), space)
+
+
+def check_space(workspace: Workspace, experiment: Experiment, rounds: int) -> int:
+    """Estimates the bytes that twins and rounds still need, an upper bound, and compares them with the free disk.
+
+        twins        3 B a pixel of each photograph without one
+        latents      pairs x views x 2 x 4 x (resolution / 8)^2 x 4 B
+        checkpoints  a round: (2 formats x checkpoints + 3 for the training state) x rank x weights a rank x 4 B
+        pictures     a round: LoRA cells x test pixels x 3 B; the base's cells and the references once
+
+    Raises:
+        ResourceError: less is free.
+    """
+    training, testing = training_photos(workspace), held_out_photos(workspace)
+    space = _twin_bytes(workspace, experiment, training, testing)
+    left = max(0, rounds - len(workspace.study(experiment.name).rounds()))
+    if left:
+        space += len(training) * experiment.data.views * _LATENT_BYTES * (experiment.data.resolution // 8) ** 2
+        space += left * _checkpoint_bytes(experiment) + _picture_bytes(experiment, testing, left)
+    require_space(workspace.root, space, f"{left or rounds} round(s) of '{experiment.name}'")
+    return space
+
+
+def _twin_bytes(workspace: Workspace, experiment: Experiment, training: list[Path], testing: list[Path]) -> int:
+    if experiment.degradation.preset == "own":
+        return 0
+    pixels = 0
+    for photos, folder in ((training, workspace.degraded), (testing, workspace.test_degraded)):
+        made = {photo.stem for photo in list_photos(folder)} if folder.is_dir() else set()
+        pixels += sum(_pixels(photo) for photo in photos if photo.stem not in made)
+    return pixels * _PNG_BYTES_A_PIXEL
+
+
+def _checkpoint_bytes(experiment: Experiment) -> int:
+    kind = "pocket" if experiment.base.model == "pocket" else experiment.adapter.layers
+    adapter = experiment.adapter.rank * _WEIGHTS_A_RANK[kind] * 4
+    return (2 * _checkpoints(experiment) + 3) * adapter
+
+
+def _picture_bytes(experiment: Experiment, testing: list[Path], rounds: int) -> int:
+    grid, side = experiment.sweep, experiment.data.test_size
+    axes = (grid.strengths, grid.start_noises, grid.steps, grid.detail_returns)
+    settings = math.prod(len(axis) for axis in axes)
+    scored = testing[: experiment.data.test_limit]
+    pixels = sum(min(side**2, _pixels(photo)) if side else _pixels(photo) for photo in scored)
+    references = 6  # original, input, autoencoder, three classical ones
+    return (settings * (_checkpoints(experiment) * rounds + 1) + references) * pixels * _PNG_BYTES_A_PIXEL
+
+
+def _checkpoints(experiment: Experiment) -> int:
+    return math.ceil(experiment.training.epochs / experiment.training.checkpoint_every)
+
+
+def _pixels(path: Path) -> int:
+    """Width times height from the header; an unreadable file is reported where it is decoded."""
+    try:
+        with Image.open(path) as image:
+            return image.width * image.height
+    except (OSError, Image.DecompressionBombError):
+        return 0
+
+
+def _require_photos(folder: Path) -> list[Path]:
+    return _require_count(list_photos(folder), 1, folder, "name a folder that holds them directly")
+
+
+def _require_count(photos: list[Path], least: int, folder: Path, reason: str) -> list[Path]:
+    if len(photos) < least:
+        held = "no photograph" if not photos else f"only {len(photos)} photograph"
+        raise DataError(f"{folder} holds {held} (JPEG, PNG, WebP, BMP, TIFF); at least {least} needed: {reason}")
+    return photos
+
+
+def _refuse_leak(training: list[Path], testing: list[Path]) -> None:
+    """No photograph may be in both parts, under whatever name; only files of equal size are read."""
+    by_size: dict[int, list[Path]] = {}
+    for path in training:
+        by_size.setdefault(path.stat().st_size, []).append(path)
+    for path in testing:
+        for other in by_size.get(path.stat().st_size, []):
+            if file_digest(path) == file_digest(other):
+                raise DataError(f"{path} is the same photograph as {other}; a score needs some that training never saw")
+
+
+def _hold_out(photos: list[Path], share: float) -> tuple[list[Path], list[Path]]:
+    """Splits by content, so that copies of one photograph stay on one side; at least one is held out if share > 0."""
+    digests = {path: file_digest(path) for path in photos}
+    distinct = sorted(set(digests.values()))
+    if share and len(distinct) < 3:
+        raise DataError(
+            f"{len(distinct)} different photograph(s): at least 3 are needed, two to train on and one to score; "
+            "add photographs, or name others with --test"
+        )
+    held = set(distinct[: max(1, round(share * len(distinct)))] if share else ())
+    return [path for path in photos if digests[path] not in held], [path for path in photos if digests[path] in held]
+
+
+def _copy_once(source: Path, target: Path) -> None:
+    if not target.exists():
+        write_with(target, lambda name: shutil.copyfile(source, name))
+    elif file_digest(source) != file_digest(target):
+        raise DataError(f"{target} exists and differs from {source}; remove or rename one of them")

@@ -1,0 +1,126 @@
+"""Work in a process of its own: a crash or an out-of-memory kill costs one attempt, and the GPU's memory comes back.
+
+The child writes a `UserError` to a file and the parent raises it again; a child that dies otherwise becomes a
+`ProcessDied` that says how. A child whose parent is gone ends itself, so that an orphan never writes beside a new
+attempt.
+"""
+
+import json
+import logging
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+from filelock import FileLock, Timeout
+
+from lora_core import errors
+from lora_core.errors import ResourceError, TrainingError, UserError
+from lora_core.files import write_json
+
+
+class ProcessDied(TrainingError):
+    """The child ended without a message of its own: killed, out of memory, or a defect. A new attempt goes on."""
+
+
+def run_in_process(module: str, arguments: list[str], folder: Path, *, processes: int = 1) -> None:
+    """Runs `python -m module arguments…` and waits.
+
+    Args:
+        folder: the child's error file lives here.
+        processes: more than one are started by accelerate's launcher.
+
+    Raises:
+        UserError: what the child raised.
+        ProcessDied: the child died otherwise.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    error_file = folder / "error.json"
+    error_file.unlink(missing_ok=True)
+    command = [sys.executable, "-m"]
+    if processes > 1:
+        command += ["accelerate.commands.launch", "--num_processes", str(processes), "--num_machines", "1",
+                    "--mixed_precision", "no", "--dynamo_backend", "no", "-m"]  # fmt: skip
+    environment = {**os.environ, "PHOTO_ENHANCER_PARENT": str(os.getpid())}
+    child = subprocess.Popen([*command, module, *arguments, str(error_file)], env=environment)
+    try:
+        code = child.wait()
+    except BaseException:
+        _end(child)
+        raise
+    if error_file.exists():
+        raise _read_error(error_file)
+    if code:
+        reason = f"signal {-code}" if code < 0 else f"exit code {code}"
+        hint = "; killed from outside or out of memory" if code in (-9, 137) else ""
+        raise ProcessDied(
+            f"{module.rsplit('.', 1)[-1]} ended with {reason}{hint}; the same command goes on where it stopped"
+        )
+
+
+def child_main(work: Callable[[list[str]], None]) -> None:
+    """The main function of a child: `arguments…, error file` on the command line."""
+    *arguments, error_file = sys.argv[1:]
+    logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s")
+    logging.getLogger("lora_core").setLevel(os.environ.get("PHOTO_ENHANCER_LOG", "INFO"))
+    _end_with_parent()
+    try:
+        work(arguments)
+    except UserError as error:
+        write_json(Path(error_file), {"kind": type(error).__name__, "message": str(error)})
+        sys.exit(error.exit_code)
+
+
+def only_one(folder: Path, timeout: float = 30) -> FileLock:
+    """A lock on a folder that one process writes; released when the process ends, however it ends.
+
+    Raises:
+        ResourceError: another process holds it for longer than `timeout` seconds.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(str(folder / ".lock"))
+    try:
+        lock.acquire(timeout=timeout)
+    except Timeout as error:
+        raise ResourceError(f"{folder} is being written by another run; wait for it or stop it") from error
+    return lock
+
+
+def _end(child: subprocess.Popen) -> None:
+    """Ends the child and its own children, politely, then not."""
+    try:
+        family = [*psutil.Process(child.pid).children(recursive=True), psutil.Process(child.pid)]
+    except psutil.NoSuchProcess:
+        return
+    for process in family:
+        process.terminate()
+    for process in psutil.wait_procs(family, timeout=5)[1]:
+        process.kill()
+    child.wait()
+
+
+def _end_with_parent() -> None:
+    if not (number := os.environ.get("PHOTO_ENHANCER_PARENT")):
+        return
+    try:
+        parent = psutil.Process(int(number))
+    except psutil.NoSuchProcess:
+        os._exit(1)
+
+    def watch() -> None:
+        while parent.is_running() and parent.status() != psutil.STATUS_ZOMBIE:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _read_error(file: Path) -> UserError:
+    values = json.loads(file.read_text(encoding="utf-8"))
+    file.unlink()
+    kind = getattr(errors, values["kind"], UserError)
+    return kind(values["message"])

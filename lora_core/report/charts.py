@@ -1,0 +1,310 @@
+"""The report's charts: pure functions from data and a width to SVG."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from lora_core.report.axes import Axis, Frame, frame, left_margin, linear_axis, log_axis
+from lora_core.report.svg import (
+    FONT,
+    Box,
+    dot,
+    element,
+    line,
+    path,
+    picture,
+    place_labels,
+    spread_apart,
+    text,
+    text_width,
+)
+from lora_core.report.words import signed
+
+_LOG_RANGE = 4.0
+"""A loss that falls by more than this factor is drawn on a logarithmic axis."""
+
+
+@dataclass(frozen=True)
+class RoundMark:
+    """A round on the chart of rounds: its composite in points and what it says on hover."""
+
+    number: int
+    composite: float
+    title: str
+
+
+@dataclass(frozen=True)
+class Level:
+    """A level line: its name, its value in points, and its kind: input, base or reference."""
+
+    name: str
+    value: float
+    kind: str
+
+
+def rounds_chart(marks: Sequence[RoundMark], levels: Sequence[Level], width: float) -> Markup:
+    """Composite by round with the best so far, the input at 0 and other references as level lines.
+
+    Args:
+        marks: at least one.
+        levels: lines to compare with; the input at 0 is always one.
+    """
+    height = 300.0
+    levels = [Level("input", 0.0, "input"), *levels]
+    values = [mark.composite for mark in marks] + [level.value for level in levels]
+    y = linear_axis("composite, points above the input", values, height - 72, vertical=True, pad=0.1)
+    margin = max(text_width(_level_label(level)) for level in levels) + 14
+    numbers = [mark.number for mark in marks]
+    x = _round_axis(numbers, width - margin - left_margin(y))
+    area = frame(width, height, x, y, margin)
+    parts = [area.drawing, *_level_lines(area, levels)]
+    best = _running_best(marks)
+    corners = [(area.x(marks[0].number), area.y(best[0]))]
+    for mark, value in zip(marks[1:], best[1:], strict=True):
+        corners += [(area.x(mark.number), corners[-1][1]), (area.x(mark.number), area.y(value))]
+    if len(marks) > 1:
+        parts.append(path(corners, "best-so-far", "best so far"))
+    top = max(marks, key=lambda mark: mark.composite)
+    for mark in marks:
+        kind = "mark winner" if mark is top else "mark lora"
+        parts.append(dot(area.x(mark.number), area.y(mark.composite), 6 if mark is top else 4.5, kind, mark.title))
+    above = area.y(top.composite) - 12
+    parts.append(text(area.x(top.number), above, signed(top.composite, 2), "middle", "value"))
+    label = f"Composite of {len(marks)} rounds; the best is round {top.number} with {signed(top.composite, 2)} points."
+    return picture(width, height, label, *parts)
+
+
+def _round_axis(numbers: Sequence[int], room: float) -> Axis:
+    every = next(step for step in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000) if (numbers[-1] // step + 1) * 30 <= room)
+    ticks = [(float(number), str(number)) for number in range(numbers[0], numbers[-1] + 1) if number % every == 0]
+    return Axis("round", numbers[0] - 0.5, numbers[-1] + 0.5, ticks)
+
+
+def _running_best(marks: Sequence[RoundMark]) -> list[float]:
+    return [max(mark.composite for mark in marks[: index + 1]) for index in range(len(marks))]
+
+
+def _level_label(level: Level) -> str:
+    return f"{level.name} {signed(level.value, 2)}"
+
+
+def _level_lines(area: Frame, levels: Sequence[Level]) -> list[Markup]:
+    heights = [area.y(level.value) for level in levels]
+    labels = spread_apart(heights, FONT * 1.25, area.top, area.bottom)
+    parts = []
+    for level, height, label in zip(levels, heights, labels, strict=True):
+        parts.append(line(area.left, height, area.right, height, f"level {level.kind}"))
+        parts.append(text(area.right + 8, label + FONT * 0.34, _level_label(level), kind="mark-label"))
+    return parts
+
+
+@dataclass(frozen=True)
+class HeatMap:
+    """A table of composites.
+
+    Attributes:
+        rows, columns: their names.
+        cells: (value or None, hover text) by row and column.
+        marked: (row, column) of the winner, where it is in this table.
+        limit: the value, up and down, at which the colour is full; above 0.
+    """
+
+    rows: list[str]
+    columns: list[str]
+    cells: list[list[tuple[float | None, str]]]
+    marked: tuple[int, int] | None
+    limit: float
+
+
+def heat_map(heat: HeatMap, width: float) -> Markup:
+    """Checkpoint by strength, coloured from worse than the input over neutral (0) to better, with the numbers.
+
+    The chart is wider than `width` where the numbers would not fit otherwise.
+    """
+    left = max(text_width(name) for name in (*heat.rows, "checkpoint")) + 12
+    needed = max(text_width(signed(value, 2)) for row in heat.cells for value, _ in row if value is not None) + 10
+    step = min(96.0, max(needed, (width - left) / len(heat.columns)))
+    tall, top = 34.0, 48.0
+    total = max(left + step * len(heat.columns), left + 300)
+    parts = [text(left - 10, 40, "checkpoint", "end", "axis-title"), text(left, FONT, "denoise strength", kind="axis-title")]
+    parts += [text(left + step * (at + 0.5), 40, name, "middle", "tick") for at, name in enumerate(heat.columns)]
+    for at, (name, row) in enumerate(zip(heat.rows, heat.cells, strict=True)):
+        y = top + tall * at
+        parts.append(text(left - 10, y + tall / 2 + FONT * 0.34, name, "end", "tick"))
+        for column, (value, title) in enumerate(row):
+            parts.append(_cell(left + step * column, y, step, tall, value, title, heat.limit))
+    if heat.marked:
+        row_at, column = heat.marked
+        parts.append(
+            element(
+                "rect",
+                x=left + step * column + 1.5,
+                y=top + tall * row_at + 1.5,
+                width=step - 3,
+                height=tall - 3,
+                rx=4,
+                class_="marked",
+            )
+        )
+    bottom = top + tall * len(heat.rows) + 18
+    parts.append(_colour_key(left, bottom, heat.limit))
+    label = f"Composite by checkpoint and strength, {len(heat.rows)} by {len(heat.columns)}."
+    return picture(total, bottom + 32, label, *parts)
+
+
+def _cell(x: float, y: float, width: float, height: float, value: float | None, title: str, limit: float) -> Markup:
+    if value is None:
+        return text(x + width / 2, y + height / 2 + FONT * 0.34, "–", "middle", "tick")
+    share = min(1.0, abs(value) / limit)
+    kind = "cell better" if value > 0 else "cell worse"
+    box = element(
+        "rect", x=x + 1, y=y + 1, width=width - 2, height=height - 2, rx=4, class_=kind, style=f"--mix:{share:.0%}"
+    )
+    number = text(x + width / 2, y + height / 2 + FONT * 0.34, signed(value, 2), "middle", "cell-number")
+    return element("g", element("title", title), box, number)
+
+
+def _colour_key(left: float, top: float, limit: float) -> Markup:
+    steps = 10
+    parts = []
+    for index in range(-steps, steps + 1):
+        kind = "cell better" if index > 0 else "cell worse"
+        parts.append(
+            element(
+                "rect",
+                x=left + (index + steps) * 9 + 1,
+                y=top,
+                width=9,
+                height=8,
+                class_=kind,
+                style=f"--mix:{abs(index) / steps:.0%}",
+            )
+        )
+    middle, right = left + steps * 9 + 5.5, left + (2 * steps + 1) * 9 + 1
+    parts += [
+        text(left + 1, top + 24, f"≤ {signed(-limit, 1)}", kind="tick"),
+        text(middle, top + 24, "0 = input", "middle", "tick"),
+        text(right, top + 24, f"≥ {signed(limit, 1)}", "end", "tick"),
+    ]
+    return element("g", *parts)
+
+
+@dataclass(frozen=True)
+class FrontMark:
+    """A candidate or reference of the fidelity–perception chart.
+
+    Attributes:
+        kind: lora, base or reference.
+        label: written beside the mark; "" for none.
+        reachable: False for the autoencoder's round trip of the original, which no restoration is.
+    """
+
+    fidelity: float
+    distance: float
+    kind: str
+    title: str
+    label: str = ""
+    winner: bool = False
+    reachable: bool = True
+
+
+def pareto_front(marks: Sequence[FrontMark]) -> list[FrontMark]:
+    """The reachable marks that no other beats in both fidelity and distance, highest fidelity first."""
+    front: list[FrontMark] = []
+    for mark in sorted((mark for mark in marks if mark.reachable), key=lambda mark: (-mark.fidelity, mark.distance)):
+        if not front or mark.distance < front[-1].distance:
+            front.append(mark)
+    return front
+
+
+def in_view(marks: Sequence[FrontMark]) -> list[FrontMark]:
+    """The labelled marks, the front, and what lies near them: a few far failures must not squeeze the rest."""
+    kept = [mark for mark in marks if mark.label or mark.winner] + pareto_front(marks)
+    low, high = min(mark.fidelity for mark in kept), max(mark.fidelity for mark in kept)
+    near, far = min(mark.distance for mark in kept), max(mark.distance for mark in kept)
+    left, below = low - 0.4 * max(high - low, 0.5), far + 0.4 * max(far - near, 0.01)
+    return [mark for mark in marks if mark.fidelity >= left and mark.distance <= below]
+
+
+def front_chart(marks: Sequence[FrontMark], perceptual_name: str, width: float) -> Markup:
+    """Fidelity to the right, perceptual likeness upwards, the Pareto front through the best of both."""
+    height = min(460.0, width * 0.95)
+    shown = in_view(marks)
+    y = linear_axis(
+        f"{perceptual_name} distance, lower (up) is better",
+        [mark.distance for mark in shown],
+        height - 72,
+        vertical=True,
+        pad=0.09,
+        flipped=True,
+    )
+    room = width - left_margin(y) - 10
+    x = linear_axis(
+        "PSNR-Y in dB, right is better", [mark.fidelity for mark in shown], room, vertical=False, pad=0.09
+    )
+    area = frame(width, height, x, y)
+    front = [mark for mark in pareto_front(marks) if mark in shown]
+    parts = [area.drawing, path([(area.x(mark.fidelity), area.y(mark.distance)) for mark in front], "front", "front")]
+    for mark in sorted(shown, key=lambda mark: (bool(mark.label), mark.winner)):
+        kind = "winner" if mark.winner else mark.kind if mark.reachable else "ceiling"
+        radius = 7.0 if mark.winner else 5.5 if mark.label else 3.2
+        parts.append(dot(area.x(mark.fidelity), area.y(mark.distance), radius, f"mark {kind}", mark.title))
+    named = sorted((mark for mark in shown if mark.label), key=lambda mark: not mark.winner)
+    anchors = [(area.x(mark.fidelity), area.y(mark.distance), mark.label) for mark in named]
+    every = [(area.x(mark.fidelity), area.y(mark.distance)) for mark in shown]
+    edges = Box(area.left + 2, area.top - 8, area.right, area.bottom - 4)
+    for (x_at, y_at, label), place in zip(anchors, place_labels(anchors, every, edges), strict=True):
+        if place.far:
+            parts.append(_leader(x_at, y_at, place.box))
+        parts.append(text(place.x, place.y, label, place.anchor, "mark-label halo"))
+    label = f"PSNR-Y against {perceptual_name} distance of {len(shown)} candidates and references."
+    return picture(width, height, label, *parts)
+
+
+def _leader(x: float, y: float, box: Box) -> Markup:
+    end_x, end_y = min(max(x, box.left), box.right), min(max(y, box.top), box.bottom)
+    return line(x, y, end_x, end_y, "leader")
+
+
+@dataclass(frozen=True)
+class Series:
+    """A curve by images seen: the points themselves and a smoothed line through them, equally long."""
+
+    name: str
+    images: Sequence[float]
+    raw: Sequence[float]
+    smooth: Sequence[float]
+    best: bool = False
+
+
+def curves_chart(title: str, series: Sequence[Series], width: float, *, height: float = 280.0) -> Markup:
+    """Curves by images seen; the best round's stands out, up to five are named at their right end.
+
+    The unsmoothed points are a faint line behind the best round's curve, and behind each where there are two at most.
+
+    Args:
+        series: at least one, each with at least one point.
+    """
+    raw = [one for one in series if one.best or len(series) <= 2]
+    values = [value for one in series for value in (one.raw if one in raw else one.smooth)]
+    smooth = [value for one in series for value in one.smooth]
+    log = min(values) > 0 and max(smooth) / min(smooth) > _LOG_RANGE
+    y = log_axis(f"{title}, log scale", values) if log else linear_axis(title, values, height - 72, vertical=True)
+    named = [one for one in series if len(series) <= 5 or one.best] if len(series) > 1 else []
+    margin = max((text_width(one.name) for one in named), default=0) + 14
+    last = max(one.images[-1] for one in series)
+    x = linear_axis("images seen", [0.0, last], width - margin - left_margin(y), vertical=False, pad=0.0)
+    area = frame(width, height, x, y, margin)
+    parts = [area.drawing]
+    for one in sorted(series, key=lambda one: one.best):
+        kind = "curve best" if one.best else "curve many" if len(series) > 5 else "curve"
+        if one in raw:
+            parts.append(path([(area.x(at), area.y(value)) for at, value in zip(one.images, one.raw, strict=True)], f"{kind} raw"))
+        points = [(area.x(at), area.y(value)) for at, value in zip(one.images, one.smooth, strict=True)]
+        parts.append(path(points, kind, one.name))
+    ends = [area.y(one.smooth[-1]) for one in named]
+    for one, end in zip(named, spread_apart(ends, FONT * 1.2, area.top, area.bottom - 4), strict=True):
+        kind = "mark-label strong" if one.best else "mark-label"
+        parts.append(text(area.right + 8, end + FONT * 0.34, one.name, kind=kind))
+    return picture(width, height, f"{title} by images seen, {len(series)} rounds.", *parts)

@@ -1,0 +1,50 @@
+"""Training curves made readable: fewer points, and a smoothed line through them."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from lora_core.report.charts import Series
+from lora_core.report.data import RoundData
+
+_POINTS = 240
+_BANDWIDTH = 0.03
+"""Standard deviation of the smoothing kernel as a share of the run."""
+
+
+def loss_series(one: RoundData, best: bool) -> Series | None:
+    """The training loss of a round; None where nothing was logged."""
+    return _series(one, one.curve.loss, best, smoothed=True)
+
+
+def rate_series(one: RoundData, best: bool) -> Series | None:
+    """The learning rate of a round; None where nothing was logged."""
+    return _series(one, one.curve.learning_rate, best, smoothed=False)
+
+
+def _series(one: RoundData, values: Sequence[float], best: bool, *, smoothed: bool) -> Series | None:
+    if not values:
+        return None
+    images, raw = thinned(one.curve.images, values, _POINTS)
+    smooth = smooth_line(images, raw, _BANDWIDTH) if smoothed else raw
+    return Series(f"round {one.number}", images.tolist(), raw.tolist(), smooth.tolist(), best)
+
+
+def thinned(at: Sequence[float], values: Sequence[float], points: int) -> tuple[np.ndarray, np.ndarray]:
+    """Means of neighbouring rows, so that at most `points` remain; (points,) float64 each."""
+    groups = min(points, len(values))
+    return tuple(  # type: ignore[return-value]
+        np.array([part.mean() for part in np.array_split(np.asarray(one, np.float64), groups)]) for one in (at, values)
+    )
+
+
+def smooth_line(at: np.ndarray, values: np.ndarray, bandwidth: float) -> np.ndarray:
+    """Gaussian kernel average (Nadaraya–Watson); unlike a running mean it does not lag.
+
+    Args:
+        at, values: (points,) float64.
+        bandwidth: standard deviation as a share of the range of `at`.
+    """
+    width = max((at[-1] - at[0]) * bandwidth, 1e-9)
+    weights = np.exp(-0.5 * ((at[:, None] - at[None, :]) / width) ** 2)
+    return weights @ values / weights.sum(axis=1)

@@ -1,0 +1,117 @@
+"""Puts the page together: one HTML file that holds its styles, its script, its charts and its photographs."""
+
+import base64
+import hashlib
+import platform
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from lora_core.experiment import Experiment, to_yaml
+from lora_core.files import write_text
+from lora_core.metrics import CONVENTIONS
+from lora_core.report.data import StudyData, load_study
+from lora_core.report.drawings import draw_curves, draw_front, draw_rounds, draw_slices
+from lora_core.report.pictures import LIMIT, SIDE, panels
+from lora_core.report.summary import experiment_of_best, summarise
+from lora_core.report.tables import full_table, round_lines, short_table
+from lora_core.report.words import counted, number, plain, signed
+from lora_core.workspace import Workspace
+
+_TEMPLATES = Path(__file__).with_name("templates")
+_PACKAGES = ("torch", "diffusers", "transformers", "peft", "optuna", "numpy", "opencv-python-headless", "scikit-image")
+
+
+def write_report(workspace: Workspace, experiment: Experiment) -> Path:
+    """Writes the report of an experiment from its finished rounds.
+
+    Returns:
+        The page's path, `StudyFolder.report`.
+
+    Raises:
+        DataError: no round has finished, or a file of a finished round cannot be read.
+        ResourceError: the page cannot be written.
+    """
+    study = load_study(workspace, experiment)
+    write_text(study.folder.report, render(study))
+    return study.folder.report
+
+
+def render(study: StudyData) -> str:
+    """The page as HTML; equal studies give equal text."""
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals.update(number=number, signed=signed, plain=plain, counted=counted)
+    script = (_TEMPLATES / "script.js").read_text(encoding="utf-8")
+    axes, slices = draw_slices(study)
+    front, outside = draw_front(study)
+    return environment.get_template("page.html").render(
+        study=study,
+        style=Markup((_TEMPLATES / "style.css").read_text(encoding="utf-8")),
+        script=Markup(script),
+        policy=_content_policy(script),
+        summary=summarise(study),
+        panels=panels(study),
+        panel_limit=LIMIT,
+        panel_side=SIDE,
+        round_lines=round_lines(study),
+        rounds_drawing=draw_rounds(study),
+        short_table=short_table(study),
+        full_table=full_table(study),
+        slice_axes=axes,
+        slices=slices,
+        front=front,
+        outside=outside,
+        curves=draw_curves(study),
+        facts=_facts(study),
+        conventions=CONVENTIONS,
+        yaml_given=to_yaml(study.experiment),
+        yaml_best=to_yaml(experiment_of_best(study)),
+    )
+
+
+def _content_policy(script: str) -> str:
+    """Nothing may be loaded, and no script runs but the page's own, whatever a file name contains."""
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+    return f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+
+
+def _facts(study: StudyData) -> list[tuple[str, str]]:
+    best = study.best
+    result: dict[str, Any] = best.result
+    facts = [
+        ("Experiment digest", result["digest"]),
+        ("Base model digest", result["base_digest"]),
+        ("Photographs digest", result["dataset_digest"]),
+    ]
+    checkpoint = best.checkpoint()
+    if checkpoint:
+        facts.append(("LoRA digest", checkpoint["digest"]))
+    training = best.training
+    facts.append(
+        (
+            "Training of the best round",
+            f"{counted(training['photos'], 'photograph')}, {training['images']:,} images seen in "
+            f"{counted(training['epochs'], 'epoch')} ({training['stopped']})",
+        )
+    )
+    facts.append(("Software that wrote this page", ", ".join([f"Python {platform.python_version()}", *_versions()])))
+    return facts
+
+
+def _versions() -> list[str]:
+    found = []
+    for package in _PACKAGES:
+        try:
+            found.append(f"{package} {metadata.version(package)}")
+        except metadata.PackageNotFoundError:
+            continue
+    return found

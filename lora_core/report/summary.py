@@ -1,0 +1,213 @@
+"""The first screen: did it work, by how much, with which settings, and what to do next."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from lora_core.experiment import Experiment, with_values
+from lora_core.report.data import Row, StudyData
+from lora_core.report.pictures import photo_gains
+from lora_core.report.words import counted, gain_phrases, listed, number, percent, plain, signed
+
+Verdict = Literal["works", "partly", "fails"]
+_TITLES: dict[Verdict, str] = {
+    "works": "It works.",
+    "partly": "It helps, but something simpler does better.",
+    "fails": "No LoRA beat the input.",
+}
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One gain in large figures; `direction` is better, worse or none and decides its colour."""
+
+    name: str
+    value: str
+    unit: str
+    detail: str
+    direction: Literal["better", "worse", "none"]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One line of the settings; `code` marks a file or key."""
+
+    name: str
+    value: str
+    note: str = ""
+    code: bool = False
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The headline of the page, all in words."""
+
+    verdict: Verdict
+    title: str
+    sentences: list[str]
+    tiles: list[Tile]
+    settings: list[Setting]
+    settings_note: str
+    progress: str
+
+
+def summarise(study: StudyData) -> Summary:
+    """The verdict on the best round's winner."""
+    verdict = _verdict(study)
+    return Summary(
+        verdict=verdict,
+        title=_TITLES[verdict],
+        sentences=[_outcome(study, verdict), *_comparisons(study), *_by_photo(study)],
+        tiles=_tiles(study),
+        settings=_settings(study),
+        settings_note=_settings_note(study.best.winner),
+        progress=_progress(study),
+    )
+
+
+def experiment_of_best(study: StudyData) -> Experiment:
+    """The experiment with what the best round's proposal set."""
+    return with_values(study.experiment, study.best.result["changes"])
+
+
+def _verdict(study: StudyData) -> Verdict:
+    beats = study.best.result["beats"]
+    if not beats["input"]:
+        return "fails"
+    return "works" if beats["classical"] and beats["base"] else "partly"
+
+
+def _outcome(study: StudyData, verdict: Verdict) -> str:
+    winner = study.best.winner
+    better, worse = gain_phrases(winner)
+    photos = f"{counted(winner['photos'], 'photograph')} held out of training"
+    if verdict == "fails":
+        return (
+            f"On {photos}, the best LoRA of {counted(len(study.rounds), 'round')} ends "
+            f"{number(abs(winner['composite']), 2)} points below the degraded input itself: {_balance(better, worse)}. "
+            "Do not use it; the photographs are better left as they are."
+        )
+    return f"On {photos}, the best LoRA beats the degraded input: {_balance(better, worse)}."
+
+
+def _balance(better: list[str], worse: list[str]) -> str:
+    return ", but ".join(listed(clauses) for clauses in (better, worse) if clauses)
+
+
+def _comparisons(study: StudyData) -> list[str]:
+    result = study.best.result
+    classical = f"the best classical filter ({result['classical']['name']}, {signed(result['classical']['composite'], 2)} points)"
+    base = f"the base model without a LoRA ({signed(result['base']['composite'], 2)} points)"
+    rivals = {"classical": classical, "base": base}
+    beaten = [phrase for key, phrase in rivals.items() if result["beats"][key]]
+    ahead = [phrase for key, phrase in rivals.items() if not result["beats"][key]]
+    sentences = []
+    own = signed(study.best.composite, 2)
+    if beaten:
+        sentences.append(f"With {own} points it is ahead of {listed(beaten)}.")
+    if ahead:
+        verb = "is" if len(ahead) == 1 else "are"
+        phrase = listed(ahead)
+        sentences.append(f"{phrase[0].upper()}{phrase[1:]} {verb} ahead of it{'' if beaten else f' with its {own} points'}.")
+    return sentences
+
+
+def _by_photo(study: StudyData) -> list[str]:
+    gains = [after["psnr_y"] - before["psnr_y"] for _, before, after in photo_gains(study)]
+    if len(gains) < 2:
+        return []
+    risen = sum(gain > 0 for gain in gains)
+    return [
+        f"PSNR-Y rose in {risen} of {len(gains)} photographs, "
+        f"by {signed(gains[-1], 2)} to {signed(gains[0], 2)} dB."
+    ]
+
+
+def _tiles(study: StudyData) -> list[Tile]:
+    winner, source = study.best.winner, study.best.result["input"]
+    distance = winner["gain_perceptual"]
+    change = percent(distance)
+    return [
+        Tile(
+            "PSNR-Y",
+            signed(winner["gain_psnr_y"], 2),
+            "dB",
+            f"{number(source['psnr_y'], 2)} → {number(winner['psnr_y'], 2)} dB",
+            _direction(winner["gain_psnr_y"]),
+        ),
+        Tile(
+            "SSIM-Y",
+            signed(winner["gain_ssim_y"], 3),
+            "",
+            f"{number(source['ssim_y'], 3)} → {number(winner['ssim_y'], 3)} of 1",
+            _direction(winner["gain_ssim_y"]),
+        ),
+        Tile(
+            f"{winner['perceptual_name']} distance",
+            f"{'−' if distance > 0 else '+' if distance < 0 else ''}{change.removesuffix(' %')}",
+            "%",
+            f"{number(source['perceptual'], 3)} → {number(winner['perceptual'], 3)}, lower is better",
+            _direction(distance),
+        ),
+        Tile("Composite", signed(winner["composite"], 2), "points", "the input has 0", _direction(winner["composite"])),
+    ]
+
+
+def _direction(gain: float) -> Literal["better", "worse", "none"]:
+    return "better" if gain > 0 else "worse" if gain < 0 else "none"
+
+
+def _settings(study: StudyData) -> list[Setting]:
+    winner, experiment = study.best.winner, experiment_of_best(study)
+    sweep = experiment.sweep
+    spacing = f", {sweep.timestep_spacing} spacing" if sweep.timestep_spacing else ""
+    lines = [
+        *_files(study),
+        Setting("Base model", experiment.base.model, code=True),
+        Setting("Denoise strength", plain(winner["strength"]), f"starts at timestep {winner['start_timestep']}"),
+        Setting("Start noise", plain(winner["start_noise"]), "1 is img2img as web UIs do it, 0 is deterministic"),
+        Setting(
+            "Steps",
+            counted(winner["steps"], "denoiser evaluation"),
+            f"set {winner['num_inference_steps']} sampling steps in a web UI (num_inference_steps)",
+        ),
+        Setting("Detail return", plain(winner["detail_return"]), "share of what the autoencoder dropped that is put back"),
+        Setting("Sampler", f"{sweep.sampler.upper()}{spacing}", f"guidance {plain(sweep.guidance_scale)}"),
+    ]
+    return [*lines, Setting("Prompt", experiment.data.prompt)] if experiment.data.prompt else lines
+
+
+def _files(study: StudyData) -> list[Setting]:
+    best = study.best
+    checkpoint = best.checkpoint()
+    if checkpoint is None:
+        return [Setting("LoRA", f"epoch {best.winner['epoch']} of round {best.number}")]
+    folder = best.folder.root.relative_to(study.workspace.root)
+    note = f"weight 1; round {best.number}, epoch {best.winner['epoch']}; kohya format"
+    return [Setting("LoRA file", (folder / checkpoint["kohya"]).as_posix(), note, code=True)]
+
+
+def _settings_note(winner: Row) -> str:
+    if winner["start_noise"] == 1 and winner["detail_return"] == 0:
+        return "A web UI's img2img reaches the same result with these settings."
+    missing = [
+        phrase
+        for own, phrase in ((winner["start_noise"] != 1, "start noise"), (winner["detail_return"] != 0, "detail return"))
+        if own
+    ]
+    return (
+        f"Web UIs know no {listed(missing, 'and no')}. The LoRA works there as well, but do not expect the scores of "
+        "this page."
+    )
+
+
+def _progress(study: StudyData) -> str:
+    done, planned = len(study.rounds), study.experiment.tuning.rounds
+    text = f"{counted(done, 'round')} of at most {planned} {'is' if done == 1 else 'are'} finished."
+    if study.unfinished:
+        names = listed([str(number) for number in study.unfinished])
+        several = len(study.unfinished) > 1
+        text += (
+            f" Round{'s' if several else ''} {names} {'have' if several else 'has'} no result yet and "
+            f"{'are' if several else 'is'} not on this page."
+        )
+    return text

@@ -1,0 +1,49 @@
+"""Starting the sweep of a round in a process of its own. Imports no torch."""
+
+from typing import Any
+
+from lora_core.bases import base_digest
+from lora_core.data.pairs import pairs_digest, test_pairs
+from lora_core.experiment import Experiment, save_experiment
+from lora_core.files import read_json, value_digest
+from lora_core.process import run_in_process
+from lora_core.sweep.grid import finished, grid_digest
+from lora_core.workspace import RoundFolder, StudyFolder, Workspace
+
+
+def sweep_round(workspace: Workspace, experiment: Experiment, number: int) -> dict[str, Any]:
+    """Computes the cells of round `number` that are missing.
+
+    Returns:
+        The manifest `sweep.json`: the test photographs, the cells and the references.
+
+    Raises:
+        UserError: what the sweep process raised.
+        ProcessDied: it was killed; calling again goes on with the cells that are missing.
+    """
+    study = workspace.study(experiment.name)
+    folder = study.round(number)
+    if not swept(study, folder, sweep_digest(workspace, experiment, number)):
+        save_experiment(experiment, folder.experiment)
+        run_in_process(
+            "lora_core.sweep.worker", [str(workspace.root), str(folder.experiment), str(number)], folder.root / "sweep"
+        )
+    manifest: dict[str, Any] = read_json(folder.sweep_done)
+    return manifest
+
+
+def sweep_digest(workspace: Workspace, experiment: Experiment, number: int) -> str:
+    """sha256 over everything that decides the sweep's pictures: base, photographs, settings, checkpoints."""
+    done = read_json(workspace.study(experiment.name).round(number).training_done)
+    tests = pairs_digest(test_pairs(workspace, experiment))
+    common = grid_digest(experiment, base_digest(experiment.base), tests)
+    grid = experiment.sweep.model_dump(mode="json", exclude={"batch"})
+    return value_digest([common, grid, [row["digest"] for row in done["checkpoints"]]])
+
+
+def swept(study: StudyFolder, folder: RoundFolder, digest: str) -> bool:
+    """Whether `sweep.json` is of this sweep and all its cells are there."""
+    if not folder.sweep_done.exists():
+        return False
+    done = read_json(folder.sweep_done)
+    return done["digest"] == digest and all(finished(study, row["id"]) for row in [*done["cells"], *done["references"]])

@@ -1,0 +1,27 @@
+"""Clean base model and pairs to checkpoints."""
+
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from lora_core.experiment import Experiment
+from lora_core.workspace import Workspace
+from tasks.retries import retry_may_help
+from tasks.slots import gpu_slot
+
+
+@task(
+    name="train",
+    task_run_name="train round {number}",
+    cache_policy=NO_CACHE,
+    retries=2,
+    retry_delay_seconds=[5, 30],
+    retry_condition_fn=retry_may_help,
+)
+def train(workspace: Workspace, experiment: Experiment, number: int) -> dict[str, Any]:
+    """Trains the round in a process of its own; a process that was killed goes on from its last saved state."""
+    from lora_core.training.launch import train_round
+
+    with gpu_slot():
+        return train_round(workspace, experiment, number)

@@ -1,0 +1,82 @@
+"""What every test stands on: no network, two threads, a Prefect home of its own, a miniature SD 1.5, real photographs.
+
+The environment is set when this file is imported, before any library reads it; processes that a test starts inherit it.
+"""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import skimage
+from PIL import Image
+
+_PREFECT_HOME = tempfile.TemporaryDirectory(prefix="photo-enhancer-prefect-", ignore_cleanup_errors=True)
+os.environ.update(
+    HF_HUB_OFFLINE="1",
+    TRANSFORMERS_OFFLINE="1",
+    HF_HUB_DISABLE_PROGRESS_BARS="1",
+    OMP_NUM_THREADS="2",
+    OPENCV_FOR_THREADS_NUM="2",
+    POLARS_MAX_THREADS="2",
+    DO_NOT_TRACK="1",
+    PREFECT_HOME=_PREFECT_HOME.name,
+    PREFECT_SERVER_ANALYTICS_ENABLED="false",
+)
+os.environ.pop("PREFECT_API_URL", None)  # a developer's own server must not collect the tests' runs
+
+PHOTO_WIDTH, PHOTO_HEIGHT = 144, 128
+# Files of scikit-image's wheel, and the top left corner of a part with detail.
+_CROPS = {
+    "astronaut.png": (60, 140),
+    "chelsea.png": (80, 150),
+    "coffee.png": (120, 200),
+    "hubble_deep_field.jpg": (300, 400),
+    "ihc.png": (100, 100),
+    "motorcycle_left.png": (200, 250),
+    "retina.jpg": (600, 300),
+    "rocket.jpg": (200, 280),
+}
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of eight real photographs, 144 x 128 pixels, RGB PNG; shared by all tests, so never write to it."""
+    folder = tmp_path_factory.mktemp("photos")
+    for name, (top, left) in _CROPS.items():
+        with Image.open(Path(skimage.__file__).parent / "data" / name) as image:
+            crop = image.convert("RGB").crop((left, top, left + PHOTO_WIDTH, top + PHOTO_HEIGHT))
+        crop.save(folder / f"{Path(name).stem}.png")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def miniature(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Diffusers folder of a miniature SD 1.5 with random weights; shared by all tests, so never write to it."""
+    from tests.miniature import miniature_base
+
+    return miniature_base(tmp_path_factory.mktemp("miniature") / "base")
+
+
+@pytest.fixture(scope="session")
+def miniature_file(miniature: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The miniature's weights as one `.safetensors` in the original CompVis key layout."""
+    from tests.miniature import miniature_single_file
+
+    return miniature_single_file(miniature, tmp_path_factory.mktemp("miniature-file") / "miniature.safetensors")
+
+
+@pytest.fixture(scope="session")
+def prefect_harness() -> Iterator[None]:
+    """A Prefect server with a database of its own for the session; ask for it in tests that run a flow."""
+    from prefect.testing.utilities import prefect_test_harness
+
+    with prefect_test_harness(server_startup_timeout=60):
+        yield
+
+
+@pytest.fixture(scope="session")
+def browser_required() -> bool:
+    """Whether a missing Chromium is a failure and no skip; .ci/run says so."""
+    return os.environ.get("PHOTO_ENHANCER_REQUIRE_BROWSER") == "1"
