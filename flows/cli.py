@@ -1,6 +1,7 @@
 """The command line. Neither torch nor Prefect is imported before a command runs, so that help answers at once."""
 
 import functools
+import shlex
 import sys
 import webbrowser
 from collections.abc import Callable, Sequence
@@ -92,7 +93,7 @@ def init(
     click.echo(f"{workspace}: {created.train} photographs to train on, {created.test} to score on")
     if not created.train:
         click.echo(f"Put clean photographs into {created.workspace.targets}, others into {created.workspace.test}")
-    click.echo(f"Settings: {created.workspace.experiment}\nNext: {PROGRAM} tune {workspace}")
+    click.echo(f"Settings: {created.workspace.experiment}\nNext: {PROGRAM} tune {shlex.quote(str(workspace))}")
 
 
 @cli.command()
@@ -202,12 +203,12 @@ def _score_folders(restored: Path, original: Path, overrides: Sequence[str]) -> 
 @cli.command(name="round")
 @_round
 @_experiment
-def run_round(number: int, **where: Any) -> None:
+def run_round(number: int, overrides: tuple[str, ...], **where: Any) -> None:
     """One round: train, sweep, score, report."""
-    workspace, experiment = settle(**where)
+    workspace, experiment = settle(**where, overrides=overrides)
     from flows.round import round_flow
 
-    result = round_flow(**where, number=number)
+    result = round_flow(**where, number=number, changes=overrides)
     from lora_core.rounds import result_in_words
 
     click.echo(f"{result_in_words(result)}\nReport: {workspace.study(experiment.name).report}")

@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,8 @@ def whole_file(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise ResourceError(f"cannot write {path}: {error.strerror or error}; check space and permissions") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # must not hide the error above
+            temporary.unlink(missing_ok=True)
 
 
 @contextmanager

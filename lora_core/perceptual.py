@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -35,7 +35,7 @@ _WEIGHTS_FILE = "alexnet-owt-7be5be79.pth"
 _WEIGHTS_DIGEST = "7be5be79"  # torch hub writes the first digits of a file's sha256 into its name
 _LPIPS_CONVENTION = "lpips 0.1, AlexNet, heads v0.1; sRGB scaled to -1..1; mean over positions; 0 is equal"
 _LPIPS_SIDE = 31  # the smallest side that survives AlexNet's pooling
-_SLICES = {"slice1": (0,), "slice2": (3,), "slice3": (6,), "slice4": (8,), "slice5": (10,)}
+_SLICES = {"slice1": 0, "slice2": 3, "slice3": 6, "slice4": 8, "slice5": 10}  # the convolution in each
 
 
 @dataclass(frozen=True)
@@ -160,11 +160,15 @@ class _Lpips:
     def __init__(self, weights: Path) -> None:
         import lpips
 
+        convolutions = _read_convolutions(weights)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", category=UserWarning, module="torchvision")  # lpips asks in the old way
             # pnet_rand only keeps the package from downloading: every backbone weight is replaced on the next line.
             self._network = lpips.LPIPS(net="alex", version="0.1", pnet_rand=True, verbose=False)
-        _load_backbone(self._network.net, weights)
+        try:
+            self._network.net.load_state_dict(convolutions, strict=True)
+        except RuntimeError as error:  # other shapes
+            raise _no_alexnet(weights, error) from error
         self._network.eval().requires_grad_(False)
         self._one_at_a_time = threading.Lock()  # torch uses all cores for one picture
 
@@ -183,11 +187,11 @@ def _to_tensor(rgb: np.ndarray) -> "torch.Tensor":
     """(1, 3, h, w) float32 in -1..1."""
     import torch
 
-    return torch.from_numpy(rgb).permute(2, 0, 1)[None].float() / 127.5 - 1
+    return torch.from_numpy(np.ascontiguousarray(rgb)).permute(2, 0, 1)[None].float() / 127.5 - 1
 
 
-def _load_backbone(backbone: Any, path: Path) -> None:
-    """Copies `features.N.weight|bias` of torchvision's AlexNet into lpips' five slices, every one of them.
+def _read_convolutions(path: Path) -> "dict[str, torch.Tensor]":
+    """`features.N.weight|bias` of torchvision's AlexNet, all ten, under the names that they have in lpips' slices.
 
     Raises:
         ConfigError: the file holds something else.
@@ -196,13 +200,15 @@ def _load_backbone(backbone: Any, path: Path) -> None:
 
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-        renamed = {
+        return {
             f"{name}.{layer}.{part}": state[f"features.{layer}.{part}"]
-            for name, layers in _SLICES.items()
-            for layer in layers
+            for name, layer in _SLICES.items()
             for part in ("weight", "bias")
         }
-        backbone.load_state_dict(renamed, strict=True)
     except Exception as error:  # torch.load has no base class for what a broken file makes it raise
-        reason = f"it has no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())[:200]
-        raise ConfigError(f"scoring.lpips_weights: {path} is not torchvision's AlexNet: {reason}") from error
+        raise _no_alexnet(path, error) from error
+
+
+def _no_alexnet(path: Path, error: Exception) -> ConfigError:
+    reason = f"it has no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())[:200]
+    return ConfigError(f"scoring.lpips_weights: {path} is not torchvision's AlexNet: {reason}")

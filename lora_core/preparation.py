@@ -2,6 +2,7 @@
 
 import logging
 import math
+import shlex
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ Progress = Callable[[int], object]
 _HEADER = """\
 # The experiment of this workspace. It began as the preset '{preset}'; every setting stands below with its value.
 # A misspelt key is an error that names the right one. One run can be changed without touching this file:
-#     photo-enhancer tune {root} --set training.epochs=8 --set "sweep.strengths=[0.1, 0.2]"
+#     photo-enhancer tune {place} --set training.epochs=8 --set "sweep.strengths=[0.1, 0.2]"
 """
 _LATENT_BYTES = 2 * 4 * 4  # clean and degraded latent, four channels each, fp32
 _PNG_BYTES_A_PIXEL = 3  # what noise needs; photographs take about two
@@ -103,7 +104,7 @@ def create_workspace(
     for folder, paths in ((workspace.targets, training), (workspace.test, testing)):
         for path in paths:
             _copy_once(path, folder / path.name)
-    write_text(workspace.experiment, _HEADER.format(preset=preset, root=root) + "\n" + to_yaml(experiment))
+    write_text(workspace.experiment, _HEADER.format(preset=preset, place=shlex.quote(str(root))) + "\n" + to_yaml(experiment))
     return Created(workspace, len(training), len(testing), bad_training + bad_testing)
 
 

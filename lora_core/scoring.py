@@ -323,7 +323,9 @@ def _conclusions(rows: list[Row]) -> dict[str, Any]:
 def _warn_of_equal_pictures(rows: list[Row]) -> None:
     """The cap is a choice of ours and pulls a mean up, so it is said aloud."""
     if equal := sum(row["psnr_rgb"] >= metrics.PSNR_CAP for row in rows):
-        _log.warning("%d pictures equal their originals; each counts as %g dB in the means", equal, metrics.PSNR_CAP)
+        _log.warning(
+            "pictures equal to their originals: %d; each counts as %g dB in the means", equal, metrics.PSNR_CAP
+        )
 
 
 def _write_tables(folder: RoundFolder, table: pl.DataFrame, by_photo: pl.DataFrame, perceptual: Perceptual) -> None:

@@ -18,6 +18,7 @@ os.environ.update(
     TRANSFORMERS_OFFLINE="1",
     HF_HUB_DISABLE_PROGRESS_BARS="1",
     OMP_NUM_THREADS="2",
+    OMP_WAIT_POLICY="PASSIVE",  # threads that wait by spinning make torch a hundred times slower on a busy machine
     OPENCV_FOR_THREADS_NUM="2",
     POLARS_MAX_THREADS="2",
     DO_NOT_TRACK="1",
@@ -72,7 +73,7 @@ def prefect_harness() -> Iterator[None]:
     """A Prefect server with a database of its own for the session; ask for it in tests that run a flow."""
     from prefect.testing.utilities import prefect_test_harness
 
-    with prefect_test_harness(server_startup_timeout=60):
+    with prefect_test_harness(server_startup_timeout=120):
         yield
 
 

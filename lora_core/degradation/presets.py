@@ -177,7 +177,13 @@ POCKET = SingleStage(
     jpeg_quality=(50, 90),
 )
 
-RECIPES: dict[DegradationName, Recipe] = {"light": LIGHT, "medium": MEDIUM, "heavy": HEAVY, "single": SINGLE, "pocket": POCKET}
+RECIPES: dict[DegradationName, Recipe] = {
+    "light": LIGHT,
+    "medium": MEDIUM,
+    "heavy": HEAVY,
+    "single": SINGLE,
+    "pocket": POCKET,
+}
 
 
 def recipe_of(preset: DegradationName) -> Recipe:

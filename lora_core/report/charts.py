@@ -195,7 +195,7 @@ class FrontMark:
     """A candidate or reference of the fidelity–perception chart.
 
     Attributes:
-        kind: lora, base or reference.
+        kind: lora, base, reference or input.
         label: written beside the mark; "" for none.
         reachable: False for the autoencoder's round trip of the original, which no restoration is.
     """

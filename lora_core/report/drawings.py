@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 from markupsafe import Markup
 
 from lora_core.report.charts import (
@@ -86,7 +87,7 @@ def draw_slices(study: StudyData) -> tuple[list[Axis], list[Slice]]:
         for key, title in _SLICE_KEYS.items()
     ]
     finite = [row["composite"] for row in cells if _finite(row["composite"])]
-    limit = max(_MINIMAL_LIMIT, *finite) if finite else _MINIMAL_LIMIT
+    limit = max(_MINIMAL_LIMIT, *finite, float(np.median(np.abs(finite)))) if finite else _MINIMAL_LIMIT
     winner = _slice_of(study.best.winner)
     keys = sorted({_slice_of(row) for row in cells}, key=lambda key: (key != winner, key))
     slices = []
@@ -156,13 +157,13 @@ def _front_mark(row: Row, winner: str, best_base: str) -> FrontMark:
     )
     label = row["name"] if row["kind"] == "reference" else ""
     if row["id"] == winner:
-        label = "winner"
+        label = "best LoRA"
     elif row["id"] == best_base:
         label = "base model"
     return FrontMark(
         fidelity=row["psnr_y"],
         distance=row["perceptual"],
-        kind=row["kind"],
+        kind="input" if row["name"] == "input" else row["kind"],
         title=title,
         label=label,
         winner=row["id"] == winner,

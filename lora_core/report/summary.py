@@ -6,7 +6,7 @@ from typing import Literal
 from lora_core.experiment import Experiment, with_values
 from lora_core.report.data import Row, StudyData
 from lora_core.report.pictures import photo_gains
-from lora_core.report.words import counted, gain_phrases, listed, number, percent, plain, signed
+from lora_core.report.words import SPACE, counted, gain_phrases, listed, number, percent, plain, signed
 
 Verdict = Literal["works", "partly", "fails"]
 _TITLES: dict[Verdict, str] = {
@@ -95,8 +95,8 @@ def _balance(better: list[str], worse: list[str]) -> str:
 
 def _comparisons(study: StudyData) -> list[str]:
     result = study.best.result
-    classical = f"the best classical filter ({result['classical']['name']}, {signed(result['classical']['composite'], 2)} points)"
-    base = f"the base model without a LoRA ({signed(result['base']['composite'], 2)} points)"
+    classical = f"the best classical filter ({result['classical']['name']}, {signed(result['classical']['composite'], 2)}{SPACE}points)"
+    base = f"the base model without a LoRA ({signed(result['base']['composite'], 2)}{SPACE}points)"
     rivals = {"classical": classical, "base": base}
     beaten = [phrase for key, phrase in rivals.items() if result["beats"][key]]
     ahead = [phrase for key, phrase in rivals.items() if not result["beats"][key]]
@@ -116,16 +116,14 @@ def _by_photo(study: StudyData) -> list[str]:
     if len(gains) < 2:
         return []
     risen = sum(gain > 0 for gain in gains)
-    return [
-        f"PSNR-Y rose in {risen} of {len(gains)} photographs, "
-        f"by {signed(gains[-1], 2)} to {signed(gains[0], 2)} dB."
-    ]
+    span = f"{signed(gains[-1], 2)} to {signed(gains[0], 2)}{SPACE}dB"
+    return [f"Photograph by photograph, PSNR-Y changes by {span} and rises in {risen} of {len(gains)}."]
 
 
 def _tiles(study: StudyData) -> list[Tile]:
     winner, source = study.best.winner, study.best.result["input"]
     distance = winner["gain_perceptual"]
-    change = percent(distance)
+    change, unit = percent(distance).split(SPACE)
     return [
         Tile(
             "PSNR-Y",
@@ -143,8 +141,8 @@ def _tiles(study: StudyData) -> list[Tile]:
         ),
         Tile(
             f"{winner['perceptual_name']} distance",
-            f"{'−' if distance > 0 else '+' if distance < 0 else ''}{change.removesuffix(' %')}",
-            "%",
+            f"{'−' if distance > 0 else '+' if distance < 0 else ''}{change}",
+            unit,
             f"{number(source['perceptual'], 3)} → {number(winner['perceptual'], 3)}, lower is better",
             _direction(distance),
         ),

@@ -58,7 +58,7 @@ def short_table(study: StudyData) -> Table:
     rows += [row for row in study.scores if row["kind"] == "lora"][:_TOP]
     rows.sort(key=_rank)
     columns = _columns(study.best.winner["perceptual_name"])
-    keys = ("name", "strength", "start_noise", "steps", "detail_return", "psnr_y", "ssim_y", "perceptual", "composite")
+    keys = ("name", "composite", "psnr_y", "ssim_y", "perceptual", "strength", "start_noise", "steps", "detail_return")
     return _table([columns[key] for key in keys], rows, study)
 
 
@@ -103,12 +103,7 @@ def _columns(perceptual: str) -> dict[str, Column]:
     luma = "on the luma channel Y"
     columns = [
         Column("name", "Candidate", "", "Checkpoint of the LoRA, the bare base model, or a reference", str),
-        Column("strength", "Strength", "", "Denoising strength of img2img, 0 to 1", plain),
-        Column("start_noise", "Start noise", "", "Share of the start noise: 0 deterministic, 1 as web UIs do it", plain),
-        Column("steps", "Steps", "", "Denoiser evaluations for each picture", plain),
-        Column("num_inference_steps", "UI steps", "", "Sampling steps to set in a web UI (num_inference_steps)", plain),
-        Column("start_timestep", "Start t", "", "Timestep of the scheduler at which the restoration starts", plain),
-        Column("detail_return", "Detail return", "", "Share of what the autoencoder dropped that is put back", plain),
+        Column("composite", "Composite", "↑", "Weighted gains over the input, points; the input has 0", _gain(2)),
         Column("psnr_y", "PSNR-Y, dB", "↑", f"Peak signal-to-noise ratio {luma}, dB; higher is better", _decimals(2)),
         Column("psnr_rgb", "PSNR-RGB, dB", "↑", "Peak signal-to-noise ratio over the colours, dB; higher is better", _decimals(2)),
         Column("ssim_y", "SSIM-Y", "↑", f"Structural similarity {luma}, at most 1; higher is better", _decimals(4)),
@@ -117,7 +112,12 @@ def _columns(perceptual: str) -> dict[str, Column]:
         Column("gain_psnr_y", "Δ PSNR-Y, dB", "↑", "PSNR-Y above the input, dB", _gain(2)),
         Column("gain_ssim_y", "Δ SSIM-Y", "↑", "SSIM-Y above the input", _gain(4)),
         Column("gain_perceptual", "Δ perceptual, %", "↑", "Perceptual distance below the input's, per cent of it", _share),
-        Column("composite", "Composite", "↑", "Weighted gains over the input, points; the input has 0", _gain(2)),
+        Column("strength", "Strength", "", "Denoising strength of img2img, 0 to 1", plain),
+        Column("start_noise", "Start noise", "", "Share of the start noise: 0 deterministic, 1 as web UIs do it", plain),
+        Column("steps", "Steps", "", "Denoiser evaluations for each picture", plain),
+        Column("num_inference_steps", "UI steps", "", "Sampling steps to set in a web UI (num_inference_steps)", plain),
+        Column("start_timestep", "Start t", "", "Timestep of the scheduler at which the restoration starts", plain),
+        Column("detail_return", "Detail return", "", "Share of what the autoencoder dropped that is put back", plain),
     ]
     return {column.key: column for column in columns}
 

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from typing import Any
 
 MISSING = "–"
+SPACE = "\u00a0"
+"""Between a number and its unit: no line break."""
 
 
 def number(value: float | None, decimals: int) -> str:
@@ -42,7 +44,7 @@ def _scientific(value: float) -> str:
 def percent(share: float) -> str:
     """12 %, or 7.4 % below ten; without a sign."""
     value = abs(share) * 100
-    return f"{value:.0f} %" if value >= 9.95 else f"{value:.1f} %"
+    return f"{value:.{0 if value >= 9.95 else 1}f}{SPACE}%"
 
 
 def counted(count: int, noun: str) -> str:
@@ -63,7 +65,7 @@ def gain_phrases(row: Mapping[str, Any]) -> tuple[list[str], list[str]]:
     """
     better, worse = [], []
     for gain, name, size in (
-        (row["gain_psnr_y"], "PSNR-Y", f"{number(abs(row['gain_psnr_y']), 2)} dB"),
+        (row["gain_psnr_y"], "PSNR-Y", f"{number(abs(row['gain_psnr_y']), 2)}{SPACE}dB"),
         (row["gain_ssim_y"], "SSIM-Y", number(abs(row["gain_ssim_y"]), 3)),
     ):
         (better if gain > 0 else worse).append(f"{name} {'rises' if gain > 0 else 'falls'} by {size}")

@@ -9,11 +9,11 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from lora_core.bases import base_digest
 from lora_core.bases.base import Base, to_pixels, to_rgb
@@ -26,6 +26,7 @@ from lora_core.files import read_json, require_space, value_digest, whole_folder
 from lora_core.images import read_rgb, write_png
 from lora_core.lora import Adapter, attach, load_lora
 from lora_core.process import child_main, only_one
+from lora_core.progress import progress_bar
 from lora_core.randomness import torch_generator
 from lora_core.restoration import Start, restore_latents, return_detail, starts_of
 from lora_core.sweep.grid import (
@@ -84,9 +85,7 @@ def sweep(workspace: Workspace, experiment: Experiment, number: int) -> None:
         batches = list(_encode(study, names, base, experiment))
         adapter = attach(base, experiment.adapter, experiment.seed)
         text = _text(base, experiment)
-        with tqdm(
-            total=len(everything), initial=len(everything) - len(missing), desc="sweep", unit="cell", dynamic_ncols=True
-        ) as bar:
+        with progress_bar("sweep", "cell", len(everything), len(everything) - len(missing)) as bar:
             for checkpoint, group in cells.items():
                 _sweep_checkpoint(study, checkpoint, group, starts, batches, adapter, text, experiment, bar)
     write_json(
@@ -109,7 +108,7 @@ def _sweep_checkpoint(
     adapter: Adapter,
     text: Tensor,
     experiment: Experiment,
-    bar: tqdm,
+    bar: Any,
 ) -> None:
     groups: dict[tuple[float, int, float], list[Cell]] = defaultdict(list)
     for cell in cells:

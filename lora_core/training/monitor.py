@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
-from tqdm import tqdm
 
 from lora_core.errors import TrainingError
+from lora_core.progress import progress_bar
 
 LINE_EVERY = 8
 
@@ -41,7 +41,7 @@ class Monitor:
         log.parent.mkdir(parents=True, exist_ok=True)
         _cut(log, done)
         self.writer = SummaryWriter(str(tensorboard), purge_step=done * images_per_update)
-        self.bar = tqdm(total=updates, initial=done, unit="update", desc="train", dynamic_ncols=True, mininterval=1.0)
+        self.bar = progress_bar("train", "update", updates, done)
 
     def update(self, number: int, loss: Tensor, learning_rate: float) -> None:
         """Notes the mean loss of update `number`, counted from 1."""

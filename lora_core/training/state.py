@@ -39,9 +39,7 @@ class RunState:
         weights = self.adapter.state()
         for name, tensor in weights.items():
             if not math.isfinite(tensor.abs().sum().item()):
-                raise TrainingError(
-                    f"the LoRA weight {name} is not finite; lower training.learning_rate"
-                )
+                raise TrainingError(f"the LoRA weight {name} is not finite; lower training.learning_rate")
         values = {
             "adapter": weights,
             "optimiser": self.optimiser.state_dict(),

@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from tqdm import tqdm
 
 from lora_core.bases import base_digest
 from lora_core.bases.stable_diffusion import open_base
@@ -17,6 +16,7 @@ from lora_core.experiment import Experiment, load_experiment
 from lora_core.files import read_json, write_json
 from lora_core.lora import attach, save_lora
 from lora_core.process import child_main, only_one
+from lora_core.progress import progress_bar
 from lora_core.restoration import starts_of
 from lora_core.training.launch import run_digest
 from lora_core.training.loop import Run
@@ -65,10 +65,7 @@ def set_up(workspace: Workspace, experiment: Experiment, pairs: list[Pair], base
             f"training.processes is {experiment.training.processes}, {accelerator.num_processes} were started"
         )
     base = open_base(experiment.base, accelerator.device)
-    with (
-        accelerator.main_process_first(),
-        tqdm(desc="cache", unit="photo", dynamic_ncols=True, total=len(pairs)) as bar,
-    ):
+    with accelerator.main_process_first(), progress_bar("cache", "photo", len(pairs)) as bar:
         cache = view_cache(workspace, experiment, pairs, base, base_digest, lambda done, _: bar.update(done - bar.n))
         bar.update(len(pairs) - bar.n)
     base.vae.to("cpu")

@@ -14,7 +14,7 @@ from skimage import data
 from lora_core.errors import ConfigError, DataError, ResourceError
 from lora_core.experiment import ScoringSection
 from lora_core.metrics import gmsd
-from lora_core.perceptual import DOWNLOAD_COMMAND, choose_perceptual, download_lpips_weights, hub_weights
+from lora_core.perceptual import DOWNLOAD_COMMAND, Perceptual, choose_perceptual, download_lpips_weights, hub_weights
 
 ROOT = Path(__file__).parents[2]
 PHOTO = np.ascontiguousarray(data.astronaut()[60:160, 180:290])
@@ -44,8 +44,13 @@ def weights(alexnet: torch.nn.Module, tmp_path_factory: pytest.TempPathFactory) 
     return path
 
 
+@pytest.fixture(scope="module")
+def measure(weights: Path) -> Perceptual:
+    return choose_perceptual(ScoringSection(perceptual="lpips", lpips_weights=str(weights)))
+
+
 def test_equals_the_lpips_package(
-    alexnet: torch.nn.Module, weights: Path, hub: Path, monkeypatch: pytest.MonkeyPatch
+    alexnet: torch.nn.Module, measure: Perceptual, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The package builds its slices from the same backbone by its own code."""
     monkeypatch.setattr(torchvision.models, "alexnet", lambda pretrained: alexnet)
@@ -54,20 +59,17 @@ def test_equals_the_lpips_package(
     first, second = (torch.from_numpy(picture).permute(2, 0, 1)[None] / 127.5 - 1 for picture in (PHOTO, NOISY))
     with torch.no_grad():
         expected = float(package(first, second))
-    ours = choose_perceptual(ScoringSection(lpips_weights=str(weights)))
     assert expected > 1e-3
-    assert ours(PHOTO, NOISY) == pytest.approx(expected, abs=1e-6)
-    assert ours(PHOTO, PHOTO) == 0
+    assert measure(PHOTO, NOISY) == pytest.approx(expected, abs=1e-6)
+    assert measure(PHOTO, PHOTO) == 0
 
 
-def test_other_weights_never_bear_the_name_of_the_published_ones(weights: Path, hub: Path) -> None:
-    chosen = choose_perceptual(ScoringSection(perceptual="lpips", lpips_weights=str(weights)))
-    assert chosen.name.startswith("LPIPS (AlexNet v0.1, own weights ")
-    assert "cannot be compared" in chosen.reason
+def test_other_weights_never_bear_the_name_of_the_published_ones(measure: Perceptual) -> None:
+    assert measure.name.startswith("LPIPS (AlexNet v0.1, own weights ")
+    assert "cannot be compared" in measure.reason
 
 
-def test_pictures_that_lpips_cannot_compare(weights: Path) -> None:
-    measure = choose_perceptual(ScoringSection(lpips_weights=str(weights)))
+def test_pictures_that_lpips_cannot_compare(measure: Perceptual) -> None:
     assert measure(PHOTO[:31, :31], NOISY[:31, :31]) > 0
     with pytest.raises(DataError, match="31x31"):
         measure(PHOTO[:30, :31], NOISY[:30, :31])

@@ -72,7 +72,9 @@ class Study:
         rows = []
         for row in [*(self._reference(name, share) for name, share in _REFERENCES.items()), *cells]:
             goal, share = (won, row["share"] / winner["share"]) if row["kind"] == "lora" else (good, row["share"])
-            turn = 1.0 if row is winner else 0.85 + 0.4 * (row["start_noise"] or 0) + 0.5 * (row["strength"] or 0)
+            if goal is won and self.quality < 0:
+                share = 2 - share  # where every LoRA does harm, the best does the least
+            turn = 1.0 if row is winner else 0.85 + 0.9 * (row["start_noise"] or 0) + 0.5 * (row["strength"] or 0)
             scores = {key: source[key] + share * (turn if key == "perceptual" else 1) * (goal[key] - source[key]) for key in source}
             rows.append({key: row[key] for key in row if key != "share"} | scores | _gains(scores, source))
         rows = [{**row, "photos": len(self.pictures), "perceptual_name": "GMSD"} for row in rows]
@@ -90,7 +92,7 @@ class Study:
     def _cell(self, number: int, epoch: int | None, strength: float, noise: float, steps: int, detail: float) -> Row:
         closeness = math.exp(-((math.log(strength / 0.2) / 1.1) ** 2)) * (1 - 0.5 * abs(detail - 0.5))
         share = (0.4 + 0.04 * (epoch or 0) - 0.0011 * (epoch or 0) ** 2) * closeness if epoch else -0.4 * strength
-        share -= 0.5 * noise * (0.2 + strength) + 0.15 * (1 - detail)
+        share -= 0.7 * noise * (0.3 + strength) + 0.15 * (1 - detail)
         kind = "lora" if epoch else "base"
         return {
             "id": f"{kind}-{number if epoch else 0}-{epoch}-{strength}-{noise}-{steps}-{detail}",

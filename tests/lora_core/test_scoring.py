@@ -1,5 +1,6 @@
 """Scoring of a small round: three photographs, four cells, five references."""
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -64,10 +65,11 @@ def made_by(entry: dict[str, Any], photo: Picture) -> Picture:
     return (photo * share + degraded(photo) * (1.0 - share)).round().clip(0, 255).astype(np.uint8)
 
 
-@pytest.fixture
-def workspace(tmp_path: Path) -> Workspace:
-    workspace = Workspace(tmp_path)
-    study = workspace.study("small")
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace after its sweep; tests get copies, because every whole file waits for the disk."""
+    root = tmp_path_factory.mktemp("swept")
+    study = Workspace(root).study("small")
     for name, photo in PHOTOS.items():
         write_png(study.root / "test" / "original" / f"{name}.png", photo)
     for entry in (*REFERENCES, *CELLS):
@@ -76,7 +78,12 @@ def workspace(tmp_path: Path) -> Workspace:
             write_png(folder / f"{name}.png", made_by(entry, photo))
         write_json(folder / "cell.json", {"photos": {path.stem: file_digest(path) for path in folder.glob("*.png")}})
     write_json(study.round(0).sweep_done, {"test": list(PHOTOS), "cells": CELLS, "references": REFERENCES})
-    return workspace
+    return root
+
+
+@pytest.fixture
+def workspace(swept: Path, tmp_path: Path) -> Workspace:
+    return Workspace(Path(shutil.copytree(swept, tmp_path / "workspace")))
 
 
 @pytest.fixture
@@ -120,7 +127,8 @@ def test_tables_and_conclusions(workspace: Workspace, study: StudyFolder) -> Non
             assert row[name] == pytest.approx(mean(getattr(metrics, name), entry), abs=1e-12)
         assert row["perceptual"] == pytest.approx(mean(metrics.gmsd, entry), abs=1e-12)
         start = rows["reference-input"]
-        gains = [row["psnr_y"] - start["psnr_y"], row["ssim_y"] - start["ssim_y"], 1 - row["perceptual"] / start["perceptual"]]
+        gains = [row[name] - start[name] for name in ("psnr_y", "ssim_y")]
+        gains.append(1 - row["perceptual"] / start["perceptual"])
         assert [row["gain_psnr_y"], row["gain_ssim_y"], row["gain_perceptual"]] == pytest.approx(gains, abs=1e-12)
         assert row["composite"] == pytest.approx((gains[0] + gains[1] / 0.04 + gains[2] / 0.10) / 3, abs=1e-10)
         assert (row["photos"], row["perceptual_name"]) == (3, "GMSD")
@@ -162,7 +170,9 @@ def test_tables_have_the_agreed_columns_and_state_their_conventions(workspace: W
     assert meanings["perceptual"] == f"GMSD: {metrics.CONVENTIONS['gmsd']}"
 
 
-def test_equal_scores_give_equal_bytes(workspace: Workspace, study: StudyFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_equal_scores_give_equal_bytes(
+    workspace: Workspace, study: StudyFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Computed anew by other numbers of workers, and read from the kept scores."""
     monkeypatch.setattr(scoring, "WORKERS", 1)
     first = score_round(workspace, EXPERIMENT, 0)
@@ -276,7 +286,7 @@ def test_a_picture_equal_to_its_original_is_said_aloud(
 ) -> None:
     write_png(study.cells / "epoch-5-low" / "cat.png", PHOTOS["cat"])
     score_round(workspace, EXPERIMENT, 0)
-    assert "1 pictures equal their originals; each counts as 100 dB" in caplog.text
+    assert "pictures equal to their originals: 1; each counts as 100 dB" in caplog.text
     row = pl.read_parquet(study.round(0).photo_table).row(
         by_predicate=(pl.col("id") == "epoch-5-low") & (pl.col("photo") == "cat"), named=True
     )

@@ -1,0 +1,106 @@
+"""What the main job gains on real photographs: trained on one folder, scored on another, against filters and the base.
+
+    python tests/benchmarks/restoration.py --train TRAIN --test TEST --work WORK [--rounds 1] [--set key=value ...]
+
+TRAIN and TEST are folders of clean photographs; WORK is a new or an unfinished workspace. Prints a table of means over
+the test photographs, and the time that each stage took here.
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+import polars as pl
+
+from lora_core.experiment import Experiment, load_experiment, with_values
+from lora_core.lineage import read_results
+from lora_core.preparation import create_workspace, prepare
+from lora_core.report import write_report
+from lora_core.rounds import begin_round, finish_round
+from lora_core.scoring import score_round
+from lora_core.sweep import sweep_round
+from lora_core.training.launch import train_round
+from lora_core.tuning.stopping import stop_reason
+from lora_core.tuning.study import propose, record
+from lora_core.workspace import Workspace
+
+COLUMNS = ("psnr_y", "ssim_y", "perceptual", "gain_psnr_y", "gain_ssim_y", "gain_perceptual", "composite")
+
+
+def main() -> None:
+    """Runs or continues the loop, then prints what it gained."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--train", type=Path, required=True)
+    parser.add_argument("--test", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--preset", default="pocket")
+    parser.add_argument("--set", action="append", default=[])
+    options = parser.parse_args()
+    workspace = Workspace(options.work)
+    if not workspace.experiment.exists():
+        settings = [*options.set, f"tuning.rounds={options.rounds}"]
+        create_workspace(options.work, options.preset, options.train, options.test, assignments=settings)
+    experiment = load_experiment(workspace.experiment)
+    stages: dict[str, float] = {}
+    timed(stages, "prepare", lambda: prepare(workspace, experiment))
+    results: list[dict] = []
+    while stop_reason(experiment, results, 0) is None:
+        results.append(run_round(workspace, experiment, len(results), results, stages))
+    write_report(workspace, experiment)
+    print_results(workspace, experiment, stages)
+
+
+def timed(stages: dict[str, float], name: str, work):
+    """Runs one stage and adds its seconds."""
+    started = time.monotonic()
+    result = work()
+    stages[name] = stages.get(name, 0) + time.monotonic() - started
+    return result
+
+
+def run_round(workspace: Workspace, experiment: Experiment, number: int, results: list[dict], stages: dict) -> dict:
+    """One round of the loop, without the orchestrator."""
+    findings = results[-1]["diagnosis"] if results else []
+    proposal = propose(workspace, experiment, number, findings)
+    plan = with_values(experiment, proposal.changes)
+    begin_round(workspace, plan, number)
+    for verb in (train_round, sweep_round, score_round):
+        timed(stages, verb.__name__, lambda verb=verb: verb(workspace, plan, number))
+    result = finish_round(workspace, plan, number, proposal.changes, proposal.reason)
+    record(workspace, experiment, number, result)
+    return result
+
+
+def print_results(workspace: Workspace, experiment: Experiment, stages: dict[str, float]) -> None:
+    """The references, the best base row, the winner and the most perceptual LoRA row of the best round."""
+    results = read_results(workspace.study(experiment.name))
+    best = max(results, key=lambda result: result["winner"]["composite"])
+    table = pl.read_parquet(workspace.study(experiment.name).round(best["round"]).table)
+    lora = table.filter(pl.col("kind") == "lora")
+    rows = [
+        *table.filter(pl.col("kind") == "reference").to_dicts(),
+        {**best["base"], "name": f"{best['base']['name']} (best setting)"},
+        {**best["winner"], "name": f"winner: {best['winner']['name']}"},
+        {**lora.sort("perceptual").to_dicts()[0], "name": "most perceptual LoRA setting"},
+        {**lora.sort("psnr_y").to_dicts()[-1], "name": "most faithful LoRA setting"},
+    ]
+    count, metric = rows[0]["photos"], rows[0]["perceptual_name"]
+    print(
+        f"\n{count} photographs, degradation preset {experiment.degradation.preset}, base {experiment.base.model}, ",
+        end="",
+    )
+    print(f"round {best['round']} of {len(results)}; perceptual metric {metric} (lower is better); settings of rows:")
+    print(f"{'':44}" + "".join(f"{name.removeprefix('gain_'):>13}" for name in COLUMNS))
+    for row in rows:
+        settings = ""
+        if row["strength"] is not None:
+            settings = f" s{row['strength']:g} k{row['start_noise']:g} n{row['steps']} d{row['detail_return']:g}"
+        values = "".join(f"{row[name]:13.4f}" if row[name] is not None else f"{'':13}" for name in COLUMNS)
+        print(f"{row['name'] + settings:44}{values}")
+    print("columns 4-6 are gains over the input: dB, absolute, and relative reduction of the distance")
+    print("; ".join(f"{name} {seconds:.0f} s" for name, seconds in stages.items()))
+
+
+if __name__ == "__main__":
+    main()
