@@ -46,8 +46,10 @@ def headless_chromium(*, required: bool) -> Iterator[Browser]:
         (pytest.fail if required else pytest.skip)(f"no Chromium on this machine (looked for {', '.join(_NAMES)})")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=list(_QUIET))
-        yield browser
-        browser.close()
+        try:
+            yield browser
+        finally:
+            browser.close()
 
 
 @contextmanager
@@ -68,6 +70,8 @@ def visit(
             None if request.url == address or request.url.startswith("data:") else seen.requests.append(request.url)
         ),
     )
-    seen.page.goto(address)
-    yield seen
-    context.close()
+    try:
+        seen.page.goto(address)
+        yield seen
+    finally:
+        context.close()

@@ -231,9 +231,10 @@ def front_chart(marks: Sequence[FrontMark], perceptual_name: str, width: float) 
     """Fidelity to the right, perceptual likeness upwards, the Pareto front through the best of both."""
     height = min(460.0, width * 0.95)
     shown = in_view(marks)
+    framing = [mark for mark in shown if mark.reachable or not _stretches(mark, shown)]
     y = linear_axis(
         f"{perceptual_name} distance, lower (up) is better",
-        [mark.distance for mark in shown],
+        [mark.distance for mark in framing],
         height - 72,
         vertical=True,
         pad=0.09,
@@ -241,7 +242,7 @@ def front_chart(marks: Sequence[FrontMark], perceptual_name: str, width: float) 
     )
     room = width - left_margin(y) - 10
     x = linear_axis(
-        "PSNR-Y in dB, right is better", [mark.fidelity for mark in shown], room, vertical=False, pad=0.09
+        "PSNR-Y in dB, right is better", [mark.fidelity for mark in framing], room, vertical=False, pad=0.09
     )
     area = frame(width, height, x, y)
     front = [mark for mark in pareto_front(marks) if mark in shown]
@@ -251,7 +252,7 @@ def front_chart(marks: Sequence[FrontMark], perceptual_name: str, width: float) 
         radius = 7.0 if mark.winner else 5.5 if mark.label else 3.2
         parts.append(dot(area.x(mark.fidelity), area.y(mark.distance), radius, f"mark {kind}", mark.title))
     named = sorted((mark for mark in shown if mark.label), key=lambda mark: not mark.winner)
-    anchors = [(area.x(mark.fidelity), area.y(mark.distance), mark.label) for mark in named]
+    anchors = [(area.x(mark.fidelity), area.y(mark.distance), _front_label(mark, mark in framing)) for mark in named]
     every = [(area.x(mark.fidelity), area.y(mark.distance)) for mark in shown]
     edges = Box(area.left + 2, area.top - 8, area.right, area.bottom - 4)
     for (x_at, y_at, label), place in zip(anchors, place_labels(anchors, every, edges), strict=True):
@@ -260,6 +261,20 @@ def front_chart(marks: Sequence[FrontMark], perceptual_name: str, width: float) 
         parts.append(text(place.x, place.y, label, place.anchor, "mark-label halo"))
     label = f"PSNR-Y against {perceptual_name} distance of {len(shown)} candidates and references."
     return picture(width, height, label, *parts)
+
+
+def _stretches(mark: FrontMark, shown: Sequence[FrontMark]) -> bool:
+    """Whether a frame that holds the mark would squeeze the reachable ones into less than two thirds of it."""
+    others = [other for other in shown if other.reachable]
+    fidelities, distances = [other.fidelity for other in others], [other.distance for other in others]
+    beyond = (mark.fidelity - max(fidelities), min(distances) - mark.distance)
+    spans = (max(fidelities) - min(fidelities), max(distances) - min(distances))
+    return any(over > span / 2 for over, span in zip(beyond, spans, strict=True))
+
+
+def _front_label(mark: FrontMark, framed: bool) -> str:
+    """A mark outside the frame stands at its edge and says where it belongs."""
+    return mark.label if framed else f"{mark.label} (beyond: {mark.fidelity:.1f} dB, {mark.distance:.3f})"
 
 
 def _leader(x: float, y: float, box: Box) -> Markup:

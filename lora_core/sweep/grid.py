@@ -6,7 +6,7 @@ from typing import Any
 
 from lora_core.data.pairs import Pair
 from lora_core.experiment import Experiment
-from lora_core.files import file_digest, value_digest
+from lora_core.files import file_digest, read_json, value_digest
 from lora_core.images import read_rgb, write_png
 from lora_core.workspace import StudyFolder
 
@@ -89,8 +89,11 @@ def make_cells(
 
 
 def finished(study: StudyFolder, cell_id: str) -> bool:
-    """Whether a cell's pictures are all there; its manifest is written last."""
-    return (study.cells / cell_id / "cell.json").exists()
+    """Whether a cell's manifest, which is written last, and all its pictures are there."""
+    folder = study.cells / cell_id
+    if not (folder / "cell.json").exists():
+        return False
+    return all((folder / f"{name}.png").exists() for name in read_json(folder / "cell.json")["photos"])
 
 
 def write_compared(study: StudyFolder, pairs: list[Pair], size: int | None) -> None:

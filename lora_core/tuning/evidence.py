@@ -10,6 +10,7 @@ import polars as pl
 
 from lora_core.errors import DataError
 from lora_core.experiment import Experiment, ScoringSection
+from lora_core.scoring import POINT
 
 NOISE = 2.0
 """Standard errors that count as noise: about 95 % of the differences that are none stay below."""
@@ -19,9 +20,6 @@ METRIC_FLOORS = {"psnr_y": 0.05, "perceptual": 0.01}
 
 LOSS_ROWS = 12
 """Rows below which a loss curve is not judged: each third needs four for a mean and a spread."""
-
-_POINT = {"psnr_y": 1.0, "ssim_y": 0.04, "perceptual": 0.10}
-"""Gains worth a point of the composite: dB, SSIM, share of the input's distance."""
 
 Row = dict[str, Any]
 
@@ -116,7 +114,7 @@ class Scores:
         """Composite of each photograph, (photographs,) float64; their mean is the row's composite."""
         candidate, start = self._photos[row["id"]], self._photos[self._input_id]
         weights = _weights(self._scoring)
-        points = sum(weight * _gains(candidate, start, metric) / _POINT[metric] for metric, weight in weights.items())
+        points = sum(weight * _gains(candidate, start, metric) / POINT[metric] for metric, weight in weights.items())
         return np.asarray(points) / sum(weights.values())
 
 

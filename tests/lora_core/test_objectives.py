@@ -1,4 +1,4 @@
-"""With an oracle in the denoiser's place every identity is exact: samplers walk the path that the objective describes."""
+"""With an oracle in the denoiser's place every identity is exact: samplers walk the path an objective describes."""
 
 from types import SimpleNamespace
 
@@ -46,7 +46,10 @@ def sweep(sampler: str, strength: float, steps: int, spacing: str = "trailing") 
 
 @pytest.mark.parametrize("sampler", ["ddim", "euler"])
 @pytest.mark.parametrize("schedule", [EPSILON, VELOCITY], ids=["epsilon", "v"])
-@pytest.mark.parametrize(("strength", "steps", "spacing"), [(0.1, 1, "trailing"), (0.3, 4, "trailing"), (0.5, 10, "leading"), (0.7, 3, "trailing")])
+@pytest.mark.parametrize(
+    ("strength", "steps", "spacing"),
+    [(0.1, 1, "trailing"), (0.3, 4, "trailing"), (0.5, 10, "leading"), (0.7, 3, "trailing")],
+)
 @pytest.mark.parametrize("kappa", [0.0, 0.5, 1.0])
 def test_samplers_walk_the_bridge_to_the_clean_latents(sampler, schedule, strength, steps, spacing, kappa):
     settings, oracle = sweep(sampler, strength, steps, spacing), Oracle(CLEAN, schedule)
@@ -83,7 +86,9 @@ def test_every_target_points_at_the_clean_latents(objective, timestep, kappa):
     torch.testing.assert_close(point.y - EPSILON.sigma(t) * point.eps, CLEAN, atol=1e-5, rtol=0)
     v = VELOCITY.target(point, t)
     abar = ABAR[t].view(-1, 1, 1, 1)
-    torch.testing.assert_close(abar.sqrt() * VELOCITY.model_input(point.y, t) - (1 - abar).sqrt() * v, CLEAN, atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        abar.sqrt() * VELOCITY.model_input(point.y, t) - (1 - abar).sqrt() * v, CLEAN, atol=1e-5, rtol=0
+    )
 
 
 def test_direct_and_bridge_agree_at_the_start_and_one_step_ends_there():
@@ -107,7 +112,9 @@ def test_loss_is_zero_for_the_oracle_and_per_sample():
     oracle = Oracle(CLEAN, EPSILON)
     arguments = (bridge, EPSILON, CLEAN, DEGRADED, NOISE, t, top, kappa, 5.0)
     assert paired_loss(lambda x, steps: oracle.predict(x, steps, x), *arguments).max() < 1e-9
-    off = paired_loss(lambda x, steps: oracle.predict(x, steps, x) + torch.tensor([0.0, 1.0]).view(2, 1, 1, 1), *arguments)
+    off = paired_loss(
+        lambda x, steps: oracle.predict(x, steps, x) + torch.tensor([0.0, 1.0]).view(2, 1, 1, 1), *arguments
+    )
     assert off[0] < 1e-9
     torch.testing.assert_close(off[1], EPSILON.weight(t, 5.0)[1].squeeze())
 
@@ -118,7 +125,9 @@ def test_full_detail_return_of_an_untouched_photograph_is_the_photograph():
     assert torch.equal(return_detail(round_trip, pixels - round_trip, 0.0), round_trip)
 
 
-@pytest.mark.parametrize(("strength", "steps", "total"), [(0.5, 10, 20), (0.1, 1, 10), (0.02, 1, 50), (1.0, 4, 4), (0.3, 3, 10)])
+@pytest.mark.parametrize(
+    ("strength", "steps", "total"), [(0.5, 10, 20), (0.1, 1, 10), (0.02, 1, 50), (1.0, 4, 4), (0.3, 3, 10)]
+)
 def test_steps_are_counted_as_the_web_uis_count_them(strength, steps, total):
     start = find_start(make_scheduler(CONFIG, sweep("ddim", strength, steps)), strength, steps)
     assert (start.num_inference_steps, len(start.timesteps)) == (total, steps)
