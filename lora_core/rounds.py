@@ -104,9 +104,7 @@ def result_in_words(result: dict[str, Any]) -> str:
         f"Round {result['round']}, best of its grid: {inference_phrase(winner)}: "
         f"{signed(winner['composite'], 2)} points on {counted(winner['photos'], 'photograph')}."
     ]
-    against = [f"better by {listed(better)}"] if better else []
-    against += [f"worse by {listed(worse)}"] if worse else []
-    sentences.append(f"Against the degraded input it is {', '.join(against)}.")
+    sentences.append(f"Against the degraded input {listed([*better, *worse])}.")
     sentences += [f"It beats {listed([names[name] for name in beaten])}."] if beaten else []
     sentences += [f"It does not beat {listed([names[name] for name in unbeaten], 'or')}."] if unbeaten else []
     return " ".join(sentences)

@@ -24,12 +24,11 @@ class Scale:
 
     def __call__(self, value: float) -> float:
         """The pixel of a value."""
-        low, high, at = (math.log(max(one, 1e-300)) for one in (self.low, self.high, value)) if self.log else (
-            self.low,
-            self.high,
-            value,
-        )
-        share = min(1.0, max(0.0, (at - low) / (high - low)))
+        if self.log:
+            share = math.log(max(value, self.low) / self.low) / math.log(self.high / self.low)
+        else:
+            share = (value - self.low) / (self.high - self.low)
+        share = min(1.0, max(0.0, share))
         return self.start + share * (self.end - self.start)
 
 
@@ -118,10 +117,11 @@ def log_ticks(low: float, high: float) -> list[float]:
 
 def tick_labels(ticks: Sequence[float]) -> list[str]:
     """The ticks with equally many decimals, as few as tell them apart."""
-    decimals = next(
-        (digits for digits in range(9) if all(math.isclose(tick, round(tick, digits), abs_tol=1e-12) for tick in ticks)),
-        9,
-    )
+
+    def exact(digits: int) -> bool:
+        return all(math.isclose(tick, round(tick, digits), abs_tol=1e-12) for tick in ticks)
+
+    decimals = next((digits for digits in range(9) if exact(digits)), 9)
     return [f"{tick:,.{decimals}f}".replace("-", "−") for tick in ticks]
 
 

@@ -127,7 +127,8 @@ def heat_map(heat: HeatMap, width: float) -> Markup:
     step = min(96.0, max(needed, (width - left) / len(heat.columns)))
     tall, top = 34.0, 48.0
     total = max(left + step * len(heat.columns), left + 300)
-    parts = [text(left - 10, 40, "checkpoint", "end", "axis-title"), text(left, FONT, "denoise strength", kind="axis-title")]
+    parts = [text(left - 10, 40, "checkpoint", "end", "axis-title")]
+    parts.append(text(left, FONT, "denoise strength", kind="axis-title"))
     parts += [text(left + step * (at + 0.5), 40, name, "middle", "tick") for at, name in enumerate(heat.columns)]
     for at, (name, row) in enumerate(zip(heat.rows, heat.cells, strict=True)):
         y = top + tall * at
@@ -315,11 +316,14 @@ def curves_chart(title: str, series: Sequence[Series], width: float, *, height: 
     for one in sorted(series, key=lambda one: one.best):
         kind = "curve best" if one.best else "curve many" if len(series) > 5 else "curve"
         if one in raw:
-            parts.append(path([(area.x(at), area.y(value)) for at, value in zip(one.images, one.raw, strict=True)], f"{kind} raw"))
-        points = [(area.x(at), area.y(value)) for at, value in zip(one.images, one.smooth, strict=True)]
-        parts.append(path(points, kind, one.name))
+            parts.append(path(_points(area, one.images, one.raw), f"{kind} raw"))
+        parts.append(path(_points(area, one.images, one.smooth), kind, one.name))
     ends = [area.y(one.smooth[-1]) for one in named]
     for one, end in zip(named, spread_apart(ends, FONT * 1.2, area.top, area.bottom - 4), strict=True):
         kind = "mark-label strong" if one.best else "mark-label"
         parts.append(text(area.right + 8, end + FONT * 0.34, one.name, kind=kind))
     return picture(width, height, f"{title} by images seen, {len(series)} rounds.", *parts)
+
+
+def _points(area: Frame, images: Sequence[float], values: Sequence[float]) -> list[tuple[float, float]]:
+    return [(area.x(at), area.y(value)) for at, value in zip(images, values, strict=True)]

@@ -33,9 +33,11 @@ def _series(one: RoundData, values: Sequence[float], best: bool, *, smoothed: bo
 def thinned(at: Sequence[float], values: Sequence[float], points: int) -> tuple[np.ndarray, np.ndarray]:
     """Means of neighbouring rows, so that at most `points` remain; (points,) float64 each."""
     groups = min(points, len(values))
-    return tuple(  # type: ignore[return-value]
-        np.array([part.mean() for part in np.array_split(np.asarray(one, np.float64), groups)]) for one in (at, values)
-    )
+    return _group_means(at, groups), _group_means(values, groups)
+
+
+def _group_means(values: Sequence[float], groups: int) -> np.ndarray:
+    return np.array([part.mean() for part in np.array_split(np.asarray(values, np.float64), groups)])
 
 
 def smooth_line(at: np.ndarray, values: np.ndarray, bandwidth: float) -> np.ndarray:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from markupsafe import Markup
@@ -23,8 +24,10 @@ from lora_core.report.curves import loss_series, rate_series
 from lora_core.report.data import Row, StudyData
 from lora_core.report.words import inference_phrase, number, plain, signed
 
-WIDE, NARROW, SMALL = 1004, 350, 320
+WIDE, NARROW, SMALL = 1004.0, 350.0, 320.0
+"""Pixels: the page's text width, a telephone's, and a chart among many."""
 _MINIMAL_LIMIT = 0.5
+"""Points at which a heat map's colour is full where no candidate is that far from the input."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +38,8 @@ class Drawing:
     narrow: Markup
 
 
-def _both(draw: Callable[[float], Markup], wide: float = WIDE) -> Drawing:
-    return Drawing(draw(wide), draw(NARROW))
+def _both(draw: Callable[[float], Markup]) -> Drawing:
+    return Drawing(draw(WIDE), draw(NARROW))
 
 
 def draw_rounds(study: StudyData) -> Drawing:
@@ -54,7 +57,7 @@ def draw_rounds(study: StudyData) -> Drawing:
         Level(result["classical"]["name"], result["classical"]["composite"], "reference"),
         Level("base model", result["base"]["composite"], "base"),
     ]
-    return _both(lambda width: rounds_chart(marks, levels, width))
+    return _both(partial(rounds_chart, marks, levels))
 
 
 @dataclass(frozen=True)
@@ -95,8 +98,7 @@ def draw_slices(study: StudyData) -> tuple[list[Axis], list[Slice]]:
         heat = _heat(study, [row for row in cells if _slice_of(row) == key], limit)
         caption = ", ".join(f"{title} {plain(value)}" for title, value in zip(_SLICE_KEYS.values(), key, strict=True))
         name = "|".join(plain(value) for value in key)
-        drawing = _both(lambda width, heat=heat: heat_map(heat, width))  # type: ignore[misc]
-        slices.append(Slice(name, caption, key == winner, drawing))
+        slices.append(Slice(name, caption, key == winner, _both(partial(heat_map, heat))))
     return [axis for axis in axes if len(axis.values) > 1], slices
 
 
@@ -114,9 +116,7 @@ def _heat(study: StudyData, rows: list[Row], limit: float) -> HeatMap:
     strengths = sorted({row["strength"] for row in rows})
     found = {(row["epoch"], row["strength"]): row for row in rows}
     cells = [[_heat_cell(found.get((epoch, strength))) for strength in strengths] for epoch in epochs]
-    places = {
-        row["id"]: (epochs.index(row["epoch"]), strengths.index(row["strength"])) for row in rows
-    }
+    places = {row["id"]: (epochs.index(row["epoch"]), strengths.index(row["strength"])) for row in rows}
     return HeatMap(
         rows=["no LoRA" if epoch is None else f"epoch {epoch}" for epoch in epochs],
         columns=[plain(strength) for strength in strengths],
@@ -146,7 +146,7 @@ def draw_front(study: StudyData) -> tuple[Drawing, int]:
         if _finite(row["psnr_y"]) and _finite(row["perceptual"])
     ]
     name = study.best.winner["perceptual_name"]
-    return _both(lambda width: front_chart(marks, name, width)), len(marks) - len(in_view(marks))
+    return _both(partial(front_chart, marks, name)), len(marks) - len(in_view(marks))
 
 
 def _front_mark(row: Row, winner: str, best_base: str) -> FrontMark:
@@ -186,13 +186,11 @@ def draw_curves(study: StudyData) -> Curves | None:
     rates = [one for part in study.rounds if (one := rate_series(part, part is study.best))]
     if not losses:
         return None
-    def loss(width: float) -> Markup:
-        return curves_chart("training loss", losses, width)
-
-    def rate(width: float) -> Markup:
-        return curves_chart("learning rate", rates, width, height=210)
-
-    return Curves(_both(loss), _both(rate), [_single(one) for one in losses] if len(losses) > 2 else [])
+    return Curves(
+        loss=_both(partial(curves_chart, "training loss", losses)),
+        rate=_both(partial(curves_chart, "learning rate", rates, height=210)),
+        single=[_single(one) for one in losses] if len(losses) > 2 else [],
+    )
 
 
 def _single(one: Series) -> tuple[str, Markup]:

@@ -65,9 +65,8 @@ def panels(study: StudyData) -> list[Panel]:
     shown = [pair for pair in photo_gains(study) if places.exist(pair[0])]
     last = len(shown) - 1
     standings = {last: "worst", last // 2: "median", 0: "best"} if last > 1 else {}
-    return [
-        _panel(places, *shown[index], standings.get(index, "")) for index in spread(len(shown), LIMIT, last // 2)
-    ]
+    chosen = spread(len(shown), LIMIT, last // 2)
+    return [_panel(places, *shown[index], standings.get(index, "")) for index in chosen]
 
 
 def spread(count: int, limit: int, keep: int) -> list[int]:
@@ -120,7 +119,7 @@ def _centre(rgb: np.ndarray) -> np.ndarray:
 
 
 def data_uri(rgb: np.ndarray) -> str:
-    """(height, width, 3) uint8 as a data URI: small pictures without loss, others as JPEG of quality 90 with full colour."""
+    """(height, width, 3) uint8 as a data URI: small pictures lossless, others as JPEG of quality 90, full colour."""
     if max(rgb.shape[:2]) <= _LOSSLESS_SIDE:
         return _encoded(Image.fromarray(rgb), "WEBP", lossless=True, quality=50)
     return _encoded(Image.fromarray(rgb), "JPEG", quality=90, subsampling=0, optimize=True)

@@ -94,21 +94,23 @@ def _balance(better: list[str], worse: list[str]) -> str:
 
 
 def _comparisons(study: StudyData) -> list[str]:
-    result = study.best.result
-    classical = f"the best classical filter ({result['classical']['name']}, {signed(result['classical']['composite'], 2)}{SPACE}points)"
-    base = f"the base model without a LoRA ({signed(result['base']['composite'], 2)}{SPACE}points)"
-    rivals = {"classical": classical, "base": base}
+    result, own = study.best.result, _points(study.best.winner)
+    rivals = {
+        "classical": f"the best classical filter ({result['classical']['name']}, {_points(result['classical'])})",
+        "base": f"the base model without a LoRA ({_points(result['base'])})",
+    }
     beaten = [phrase for key, phrase in rivals.items() if result["beats"][key]]
     ahead = [phrase for key, phrase in rivals.items() if not result["beats"][key]]
-    sentences = []
-    own = signed(study.best.composite, 2)
-    if beaten:
-        sentences.append(f"With {own} points it is ahead of {listed(beaten)}.")
+    sentences = [f"With {own} it is ahead of {listed(beaten)}."] if beaten else []
     if ahead:
-        verb = "is" if len(ahead) == 1 else "are"
         phrase = listed(ahead)
-        sentences.append(f"{phrase[0].upper()}{phrase[1:]} {verb} ahead of it{'' if beaten else f' with its {own} points'}.")
+        verb, score = "is" if len(ahead) == 1 else "are", "" if beaten else f" with its {own}"
+        sentences.append(f"{phrase[0].upper()}{phrase[1:]} {verb} ahead of it{score}.")
     return sentences
+
+
+def _points(row: Row) -> str:
+    return f"{signed(row['composite'], 2)}{SPACE}points"
 
 
 def _by_photo(study: StudyData) -> list[str]:
@@ -168,7 +170,9 @@ def _settings(study: StudyData) -> list[Setting]:
             counted(winner["steps"], "denoiser evaluation"),
             f"set {winner['num_inference_steps']} sampling steps in a web UI (num_inference_steps)",
         ),
-        Setting("Detail return", plain(winner["detail_return"]), "share of what the autoencoder dropped that is put back"),
+        Setting(
+            "Detail return", plain(winner["detail_return"]), "what the autoencoder drops is put back by this share"
+        ),
         Setting("Sampler", f"{sweep.sampler.upper()}{spacing}", f"guidance {plain(sweep.guidance_scale)}"),
     ]
     return [*lines, Setting("Prompt", experiment.data.prompt)] if experiment.data.prompt else lines
@@ -187,11 +191,8 @@ def _files(study: StudyData) -> list[Setting]:
 def _settings_note(winner: Row) -> str:
     if winner["start_noise"] == 1 and winner["detail_return"] == 0:
         return "A web UI's img2img reaches the same result with these settings."
-    missing = [
-        phrase
-        for own, phrase in ((winner["start_noise"] != 1, "start noise"), (winner["detail_return"] != 0, "detail return"))
-        if own
-    ]
+    missing = ["start noise"] if winner["start_noise"] != 1 else []
+    missing += ["detail return"] if winner["detail_return"] != 0 else []
     return (
         f"Web UIs know no {listed(missing, 'and no')}. The LoRA works there as well, but do not expect the scores of "
         "this page."

@@ -11,7 +11,7 @@ _NARROW, _WIDE = frozenset("iljtfr.,:;'|!()[] −-"), frozenset("mwMW@%")
 
 
 def element(name: str, *children: str, **attributes: object) -> Markup:
-    """An element; numbers are rounded to a hundredth of a pixel, `class_` and `stroke_width` lose and change underscores.
+    """An element, with numbers to a hundredth of a pixel; `class_` becomes class, `text_anchor` text-anchor.
 
     Args:
         children: text is escaped, `Markup` is not.

@@ -73,7 +73,8 @@ def _rank(row: Row) -> float:
 
 
 def _table(columns: list[Column], rows: list[Row], study: StudyData) -> Table:
-    return Table(columns, [Line(_kind(row, study), [_cell(row[column.key], column) for column in columns]) for row in rows])
+    lines = [Line(_kind(row, study), [_cell(row[column.key], column) for column in columns]) for row in rows]
+    return Table(columns, lines)
 
 
 def _cell(value: Any, column: Column) -> Cell:
@@ -84,7 +85,9 @@ def _cell(value: Any, column: Column) -> Cell:
 def _kind(row: Row, study: StudyData) -> str:
     if row["id"] == study.best.winner["id"]:
         return "winner"
-    return {"input": "input", "autoencoder": "ceiling"}.get(row["name"], row["kind"])
+    if row["kind"] == "reference":
+        return {"input": "input", "autoencoder": "ceiling"}.get(row["name"], "reference")
+    return str(row["kind"])
 
 
 def _decimals(count: int) -> Callable[[Any], str]:
@@ -100,20 +103,24 @@ def _share(value: float | None) -> str:
 
 
 def _columns(perceptual: str) -> dict[str, Column]:
-    luma = "on the luma channel Y"
+    colours = "of red, green and blue"
     columns = [
         Column("name", "Candidate", "", "Checkpoint of the LoRA, the bare base model, or a reference", str),
         Column("composite", "Composite", "↑", "Weighted gains over the input, points; the input has 0", _gain(2)),
-        Column("psnr_y", "PSNR-Y, dB", "↑", f"Peak signal-to-noise ratio {luma}, dB; higher is better", _decimals(2)),
-        Column("psnr_rgb", "PSNR-RGB, dB", "↑", "Peak signal-to-noise ratio over the colours, dB; higher is better", _decimals(2)),
-        Column("ssim_y", "SSIM-Y", "↑", f"Structural similarity {luma}, at most 1; higher is better", _decimals(4)),
-        Column("ssim_rgb", "SSIM-RGB", "↑", "Structural similarity over the colours, at most 1; higher is better", _decimals(4)),
-        Column("perceptual", perceptual, "↓", f"Perceptual distance {perceptual}, no unit; lower is better", _decimals(4)),
-        Column("gain_psnr_y", "Δ PSNR-Y, dB", "↑", "PSNR-Y above the input, dB", _gain(2)),
+        Column("psnr_y", "PSNR-Y, dB", "↑", "Peak signal-to-noise ratio of the luma; higher is better", _decimals(2)),
+        Column(
+            "psnr_rgb", "PSNR-RGB, dB", "↑", f"Peak signal-to-noise ratio {colours}; higher is better", _decimals(2)
+        ),
+        Column("ssim_y", "SSIM-Y", "↑", "Structural similarity of the luma, at most 1; higher is better", _decimals(4)),
+        Column(
+            "ssim_rgb", "SSIM-RGB", "↑", f"Structural similarity {colours}, at most 1; higher is better", _decimals(4)
+        ),
+        Column("perceptual", perceptual, "↓", f"Distance by {perceptual}, no unit; lower is better", _decimals(4)),
+        Column("gain_psnr_y", "Δ PSNR-Y, dB", "↑", "PSNR-Y above the input", _gain(2)),
         Column("gain_ssim_y", "Δ SSIM-Y", "↑", "SSIM-Y above the input", _gain(4)),
-        Column("gain_perceptual", "Δ perceptual, %", "↑", "Perceptual distance below the input's, per cent of it", _share),
+        Column("gain_perceptual", "Δ perceptual, %", "↑", "Distance below the input's, per cent of it", _share),
         Column("strength", "Strength", "", "Denoising strength of img2img, 0 to 1", plain),
-        Column("start_noise", "Start noise", "", "Share of the start noise: 0 deterministic, 1 as web UIs do it", plain),
+        Column("start_noise", "Start noise", "", "Share of the start noise: 0 none, 1 as web UIs do it", plain),
         Column("steps", "Steps", "", "Denoiser evaluations for each picture", plain),
         Column("num_inference_steps", "UI steps", "", "Sampling steps to set in a web UI (num_inference_steps)", plain),
         Column("start_timestep", "Start t", "", "Timestep of the scheduler at which the restoration starts", plain),

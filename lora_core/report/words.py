@@ -63,7 +63,8 @@ def gain_phrases(row: Mapping[str, Any]) -> tuple[list[str], list[str]]:
     Args:
         row: a row of the score table.
     """
-    better, worse = [], []
+    better: list[str] = []
+    worse: list[str] = []
     for gain, name, size in (
         (row["gain_psnr_y"], "PSNR-Y", f"{number(abs(row['gain_psnr_y']), 2)}{SPACE}dB"),
         (row["gain_ssim_y"], "SSIM-Y", number(abs(row["gain_ssim_y"]), 3)),

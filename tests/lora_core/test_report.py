@@ -4,6 +4,7 @@ import html
 import itertools
 import json
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ import cv2
 import numpy as np
 import polars as pl
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, Page
 
 from lora_core import metrics
 from lora_core.errors import DataError
@@ -22,6 +23,12 @@ from lora_core.files import write_json, write_text
 from lora_core.images import read_rgb, write_png
 from lora_core.randomness import numpy_generator
 from lora_core.report import write_report
+from lora_core.report.axes import linear_ticks, log_ticks, tick_labels
+from lora_core.report.charts import FrontMark, pareto_front
+from lora_core.report.curves import smooth_line, thinned
+from lora_core.report.pictures import spread
+from lora_core.report.svg import Box, place_labels, spread_apart
+from lora_core.report.words import plain, signed
 from lora_core.workspace import RoundFolder, Workspace
 from tests.browser import headless_chromium, visit
 
@@ -75,11 +82,13 @@ class Study:
             if goal is won and self.quality < 0:
                 share = 2 - share  # where every LoRA does harm, the best does the least
             turn = 1.0 if row is winner else 0.85 + 0.9 * (row["start_noise"] or 0) + 0.5 * (row["strength"] or 0)
-            scores = {key: source[key] + share * (turn if key == "perceptual" else 1) * (goal[key] - source[key]) for key in source}
+            shares = {key: share * (turn if key == "perceptual" else 1) for key in source}
+            scores = {key: source[key] + shares[key] * (goal[key] - source[key]) for key in source}
             rows.append({key: row[key] for key in row if key != "share"} | scores | _gains(scores, source))
         rows = [{**row, "photos": len(self.pictures), "perceptual_name": "GMSD"} for row in rows]
         for photo in self.pictures:
-            write_png(self.root / "cells" / winner["id"] / f"{photo}.png", self.restored(photo, progress * self.quality))
+            picture = self.restored(photo, progress * self.quality)
+            write_png(self.root / "cells" / winner["id"] / f"{photo}.png", picture)
         pl.DataFrame(rows, infer_schema_length=None).write_parquet(_made(folder.table))
         pl.DataFrame(photo_rows).write_parquet(folder.photo_table)
         self._write_training(folder, number, changes)
@@ -136,8 +145,8 @@ class Study:
         for update in range(1, 301):
             loss = (0.03 + 0.14 * math.exp(-update / (30 + 20 * number))) * math.exp(draw.normal(0, 0.22))
             warm = min(1.0, update / 15) * (0.5 + 0.5 * math.cos(math.pi * update / 300))
-            line = {"images": 48 * update, "epoch": update / 20, "update": update, "loss": loss, "learning_rate": rate * warm}
-            lines.append(json.dumps(line))
+            line = {"images": 48 * update, "epoch": update / 20, "update": update}
+            lines.append(json.dumps(line | {"loss": loss, "learning_rate": rate * warm}))
         write_text(folder.train_log, "\n".join(lines) + '\n{"images": 144')
         name = self.experiment.name
         checkpoints = [
@@ -176,7 +185,7 @@ class Study:
                 {
                     "code": "still-improving",
                     "says": "The last checkpoint is the best one and 0.21 points ahead of the one before.",
-                    "advice": {"training.epochs": {"low": 15, "high": 30}, "objective.kind": {"choices": ["direct", "bridge"]}},
+                    "advice": {"training.epochs": {"low": 15, "high": 30}, "objective.kind": {"choices": ["bridge"]}},
                 }
             ],
             "pruned": False,
@@ -218,3 +227,301 @@ def make_study(root: Path, photos: Path, *, quality: float = 1.0, rounds: int = 
         reason = "the experiment as given" if not number else "a lower rate, because the loss of round 0 jumped"
         study.write_round(number, changes, 1.1 - 0.9 / (number + 2) - 0.1 * (number % 3 == 2), reason)
     return study
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Study:
+    made = make_study(tmp_path_factory.mktemp("study"), photos)
+    (made.root / "round-003" / "training").mkdir(parents=True)
+    write_report(made.workspace, made.experiment)
+    return made
+
+
+@pytest.fixture(scope="module")
+def page(study: Study) -> Path:
+    return study.workspace.study("study").report
+
+
+@pytest.fixture(scope="module")
+def browser(browser_required: bool) -> Iterator[Browser]:
+    with headless_chromium(required=browser_required) as opened:
+        yield opened
+
+
+def words_of(path: Path) -> str:
+    """The page's text as a reader sees it."""
+    body = re.sub(r"<(script|style)>.*?</\1>", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", body)).split())
+
+
+def test_headline_has_the_winners_numbers_and_settings(study: Study, page: Path) -> None:
+    results = [json.loads((study.root / f"round-00{number}" / "result.json").read_text()) for number in range(3)]
+    best = max(results, key=lambda result: result["winner"]["composite"])
+    winner, text = best["winner"], words_of(page)
+    assert "It works." in text
+    assert f"PSNR-Y rises by {winner['gain_psnr_y']:.2f} dB" in text
+    assert f"the GMSD distance falls by {winner['gain_perceptual']:.0%}".replace("%", " %") in text
+    assert f"output/study/round-00{best['round']}/checkpoints/study-0000{winner['epoch']}.safetensors" in text
+    assert f"{winner['steps']} denoiser evaluation set {winner['num_inference_steps']} sampling steps" in text
+    assert "Round 3 has no result yet" in text
+
+
+@pytest.mark.parametrize(
+    ("quality", "title", "sentence"),
+    [
+        (-0.5, "No LoRA beat the input.", "points below the degraded input itself: PSNR-Y falls by"),
+        (0.1, "It helps, but something simpler does better.", "The best classical filter (non-local means, +"),
+    ],
+)
+def test_honest_where_the_lora_is_not_the_answer(
+    tmp_path: Path, photos: Path, quality: float, title: str, sentence: str
+) -> None:
+    made = make_study(tmp_path, photos, quality=quality, rounds=1, limit=2)
+    text = words_of(write_report(made.workspace, made.experiment))
+    head = text.partition("Next")[0]
+    assert title in head and sentence in head
+    assert ("not recommended" in head) == (quality < 0)
+
+
+def test_equal_studies_give_equal_pages_without_a_place_of_this_machine(study: Study, page: Path) -> None:
+    before = page.read_bytes()
+    write_report(study.workspace, study.experiment)
+    assert page.read_bytes() == before
+    assert str(study.workspace.root) not in before.decode()
+    assert not re.search(r"https?://", before.decode())
+
+
+def test_at_most_twelve_photographs_of_512_pixels(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for number in range(14):
+        write_png(tmp_path / "photos" / f"{number}.png", rng.integers(0, 256, (14, 16, 3)).astype(np.uint8))
+    write_png(tmp_path / "photos" / "large.png", rng.integers(0, 256, (530, 620, 3)).astype(np.uint8))
+    made = make_study(tmp_path, tmp_path / "photos", rounds=1, limit=15)
+    text = write_report(made.workspace, made.experiment).read_text(encoding="utf-8")
+    sizes = [tuple(map(int, size)) for size in re.findall(r"--w:(\d+);--h:(\d+)", text)]
+    assert len(sizes) == 12 and max(map(max, sizes)) <= 512
+    assert len(text) < 15e6
+
+
+@pytest.mark.parametrize(
+    ("break_it", "message"),
+    [
+        (
+            lambda root: [path.unlink() for path in root.glob("*/result.json")],
+            "no round of study has finished in .*tune",
+        ),
+        (lambda root: (root / "round-000" / "scores.parquet").write_bytes(b"PAR1"), "cannot read .*scores.parquet"),
+        (lambda root: (root / "round-000" / "training" / "done.json").unlink(), "cannot read .*done.json"),
+    ],
+)
+def test_missing_or_broken_files_are_named(tmp_path: Path, photos: Path, break_it: Any, message: str) -> None:
+    made = make_study(tmp_path, photos, rounds=1, limit=2)
+    break_it(made.root)
+    with pytest.raises(DataError, match=message):
+        write_report(made.workspace, made.experiment)
+
+
+def test_rounds_that_cannot_be_compared_are_said_to_be_so(tmp_path: Path, photos: Path) -> None:
+    made = make_study(tmp_path, photos, rounds=2, limit=2)
+    manifest = made.root / "round-001" / "result.json"
+    write_json(manifest, json.loads(manifest.read_text()) | {"dataset_digest": "e1" * 32})
+    assert "different photographs: their composites cannot be compared" in words_of(
+        write_report(made.workspace, made.experiment)
+    )
+
+
+def test_page_opens_offline_without_errors_or_requests(browser: Browser, page: Path) -> None:
+    with visit(browser, page) as seen:
+        assert seen.page.locator("h1").inner_text() == "It works."
+        assert seen.page.evaluate("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
+        assert (seen.errors, seen.requests) == ([], [])
+
+
+@pytest.mark.parametrize(("width", "dark"), [(390, False), (820, True), (1280, True)])
+def test_nothing_overflows_and_everything_is_readable(browser: Browser, page: Path, width: int, dark: bool) -> None:
+    with visit(browser, page, width=width, dark=dark) as seen:
+        for summary in seen.page.locator("details:not([open]) > summary").all():
+            summary.click()
+        assert seen.page.evaluate("document.documentElement.scrollWidth") == width
+        assert seen.page.evaluate(_CUT_LABELS) == []
+        assert seen.page.evaluate(_FAINT_TEXT) == []
+
+
+def test_slider_and_choosers_work_by_keyboard(browser: Browser, page: Path) -> None:
+    with visit(browser, page) as seen:
+        shown = seen.page.locator(".panel.shown")
+        assert "median gain" in shown.inner_text()
+        slider = shown.get_by_role("slider")
+        before = _visible_width(seen.page)
+        slider.focus()
+        for _ in range(20):
+            slider.press("ArrowRight")
+        assert slider.get_attribute("aria-valuetext") == "70 % degraded, 30 % restored"
+        assert _visible_width(seen.page) == pytest.approx(before * 70 / 50, rel=0.02)
+        seen.page.get_by_label("Restored | Original").focus()
+        seen.page.keyboard.press("Space")
+        labels = shown.locator(".layer:visible .kind").all_inner_texts()
+        assert sorted(labels) == ["Original", "Restored"]
+        seen.page.locator("input[name=photograph]:checked").focus()
+        seen.page.keyboard.press("ArrowRight")
+        assert "median gain" not in shown.inner_text() and shown.count() == 1
+
+
+def test_tables_sort_and_slices_switch(browser: Browser, page: Path) -> None:
+    with visit(browser, page) as seen:
+        table = seen.page.locator(".sortable").first
+        heading = table.locator("th", has_text="Strength")
+        for order in ("ascending", "descending"):
+            heading.get_by_role("button").click()
+            assert heading.get_attribute("aria-sort") == order
+            column = heading.evaluate("heading => heading.cellIndex")
+            shown = [row.locator("th, td").nth(column).inner_text() for row in table.locator("tbody tr").all()]
+            values = [float(value) for value in shown if value != "–"]
+            assert values == sorted(values, reverse=order == "descending")
+            assert shown[len(values) :] == ["–"] * (len(shown) - len(values)) and len(values) < len(shown)
+        seen.page.get_by_label("Detail return").select_option("0")
+        assert seen.page.locator(".slice:visible figcaption").all_inner_texts() == [
+            "start noise 0, steps 1, detail return 0"
+        ]
+
+
+def test_hostile_file_names_are_text(browser: Browser, page: Path) -> None:
+    assert HOSTILE not in page.read_text(encoding="utf-8")
+    with visit(browser, page) as seen:
+        dialogs: list[str] = []
+        seen.page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
+        seen.page.locator(f'label[title="{HOSTILE}"]').click()
+        assert HOSTILE in seen.page.locator(".panel.shown figcaption").inner_text()
+        assert seen.page.locator("img[src=x]").count() == 0
+        assert (dialogs, seen.errors, seen.requests) == ([], [], [])
+
+
+def _visible_width(page: Page) -> float:
+    """Pixels of the left picture that are not clipped away."""
+    return page.locator(".panel.shown .degraded").evaluate(
+        "layer => layer.clientWidth * (1 - parseFloat(/calc\\(100% - (.*?)%|([\\d.]+)%/.exec("
+        "getComputedStyle(layer).clipPath).filter(Boolean)[1]) / 100)"
+    )
+
+
+# Text of a visible chart that leaves its drawing or touches another text.
+_CUT_LABELS = """
+[...document.querySelectorAll("svg")].filter(svg => svg.checkVisibility()).flatMap(svg => {
+  const whole = svg.getBoundingClientRect();
+  const boxes = [...svg.querySelectorAll("text")].map(text => [text.textContent, text.getBoundingClientRect()]);
+  const cut = boxes.filter(([, box]) => box.left < whole.left - 1 || box.right > whole.right + 1
+    || box.top < whole.top - 1 || box.bottom > whole.bottom + 1).map(([text]) => `cut: ${text}`);
+  const covered = boxes.flatMap(([text, a], index) => boxes.slice(index + 1)
+    .filter(([, b]) => Math.min(a.right, b.right) - Math.max(a.left, b.left) > 1
+      && Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 4)
+    .map(([other]) => `covered: ${text} / ${other}`));
+  return [...cut, ...covered];
+})
+"""
+
+# Text whose contrast to what lies behind it is below 4.5 : 1 (WCAG 2 AA).
+_FAINT_TEXT = """
+(() => {
+  const context = Object.assign(document.createElement("canvas"), { width: 1, height: 1 })
+    .getContext("2d", { willReadFrequently: true });
+  const rgba = (colour) => {
+    context.clearRect(0, 0, 1, 1);
+    context.fillStyle = colour;
+    context.fillRect(0, 0, 1, 1);
+    return [...context.getImageData(0, 0, 1, 1).data];
+  };
+  const light = (colour) => rgba(colour).slice(0, 3).map((v) => v / 255)
+    .map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4))
+    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+  const behind = (element) => {
+    const cell = element.closest("g")?.querySelector("rect.cell");
+    if (cell && element.matches(".cell-number")) return getComputedStyle(cell).fill;
+    for (let at = element; at; at = at.parentElement) {
+      const colour = getComputedStyle(at).backgroundColor;
+      if (rgba(colour)[3] > 250) return colour;
+    }
+    return "white";
+  };
+  return [...document.querySelectorAll("main *")].filter((element) => element.checkVisibility()
+      && !element.closest(".stage")
+      && [...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim()))
+    .map((element) => {
+      const style = getComputedStyle(element);
+      const [a, b] = [light(element.closest("svg") ? style.fill : style.color), light(behind(element))];
+      return [(Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05), element.className, element.textContent.trim()];
+    })
+    .filter(([ratio]) => ratio < 4.5).map(([ratio, , text]) => `${ratio.toFixed(2)}: ${text}`);
+})()
+"""
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "ticks"),
+    [
+        (0, 1, ["0.0", "0.2", "0.4", "0.6", "0.8", "1.0"]),
+        (-1.7, 4.2, ["−1", "0", "1", "2", "3", "4"]),
+        (0.0301, 0.0349, ["0.031", "0.032", "0.033", "0.034"]),
+        (0, 14400, ["0", "2,500", "5,000", "7,500", "10,000", "12,500"]),
+    ],
+)
+def test_linear_ticks_are_round_numbers_inside_the_range(low: float, high: float, ticks: list[str]) -> None:
+    assert tick_labels(linear_ticks(low, high, 5)) == ticks
+
+
+def test_log_ticks_get_coarser_with_the_range() -> None:
+    assert log_ticks(0.02, 0.21) == pytest.approx([0.02, 0.05, 0.1, 0.2])
+    assert log_ticks(1e-5, 1e3) == pytest.approx([10.0**power for power in range(-5, 4)])
+
+
+def test_labels_are_pushed_apart_but_stay_inside() -> None:
+    placed = spread_apart([50, 52, 51, 99, 98], 12, 0, 100)
+    assert np.diff(sorted(placed)).min() >= 12 and min(placed) >= 0 and max(placed) <= 100
+    assert np.argsort(placed).tolist() == [0, 2, 1, 4, 3]
+    bounds = Box(0, 0, 300, 200)
+    labels = place_labels([(150.0 + step, 100.0, f"reference {step}") for step in range(6)], [], bounds)
+    boxes = [label.box for label in labels]
+    assert all(box.outside(bounds) == pytest.approx(0) for box in boxes)
+    assert all(one.overlap(other) == 0 for one, other in itertools.combinations(boxes, 2))
+
+
+def test_front_is_what_nothing_beats_in_both() -> None:
+    draw = numpy_generator("front").random((60, 2))
+    marks = [FrontMark(x, y, "lora", "") for x, y in draw] + [FrontMark(9, 0, "reference", "", reachable=False)]
+    beaten = [
+        any(o.fidelity >= m.fidelity and o.distance <= m.distance and o is not m for o in marks[:-1])
+        for m in marks[:-1]
+    ]
+    wanted = {(m.fidelity, m.distance) for m, lost in zip(marks, beaten, strict=False) if not lost}
+    assert {(m.fidelity, m.distance) for m in pareto_front(marks)} == wanted
+
+
+def test_smoothing_keeps_lines_and_thinning_keeps_means() -> None:
+    at = np.linspace(0, 1000, 200)
+    line = 3.0 - 0.002 * at
+    assert smooth_line(at, line, 0.01)[20:-20] == pytest.approx(line[20:-20])
+    images, means = thinned(at, line, 50)
+    assert len(images) == 50 and means.mean() == pytest.approx(line.mean())
+
+
+@pytest.mark.parametrize(("count", "limit", "keep"), [(3, 12, 1), (12, 12, 5), (13, 12, 6), (100, 12, 49)])
+def test_photographs_are_spread_from_best_over_median_to_worst(count: int, limit: int, keep: int) -> None:
+    chosen = spread(count, limit, keep)
+    assert chosen == sorted(set(chosen)) and len(chosen) == min(count, limit)
+    assert {0, keep, count - 1} <= set(chosen)
+
+
+@pytest.mark.parametrize(
+    ("shown", "text"),
+    [
+        (signed(1.234, 2), "+1.23"),
+        (signed(-0.004, 2), "0.00"),
+        (signed(-2.5, 1), "−2.5"),
+        (signed(float("nan"), 2), "–"),
+        (plain(3e-05), "3e−5"),
+        (plain(0.0003), "0.0003"),
+        (plain((0.1, 0.2)), "0.1, 0.2"),
+        (plain(True), "yes"),
+    ],
+)
+def test_numbers_as_a_person_reads_them(shown: str, text: str) -> None:
+    assert shown == text
