@@ -1,18 +1,21 @@
 """The command line. Neither torch nor Prefect is imported before a command runs, so that help answers at once."""
 
 import functools
+import importlib
+import os
 import shlex
 import sys
 import webbrowser
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
 from flows.console import PROGRAM, Terminal
 from flows.parameters import settle, settle_round
 from lora_core import __version__
+from lora_core.errors import ResourceError
 from lora_core.experiment import (
     DegradationName,
     DegradationSection,
@@ -23,9 +26,13 @@ from lora_core.experiment import (
 )
 from lora_core.workspace import Workspace
 
+if TYPE_CHECKING:
+    import polars as pl
+
 Command = Callable[..., Any]
 _PATH = click.Path(path_type=Path)
 _PRESETS = click.Choice(get_args(PresetName))
+_SHOWN = ("name", "strength", "start_noise", "steps", "detail_return", "psnr_y", "ssim_y", "perceptual", "composite")
 _RECIPES = click.Choice([name for name in get_args(DegradationName) if name != "own"])
 
 
@@ -57,6 +64,16 @@ _round = click.option(
 def _experiment(command: Command) -> Command:
     """Adds the workspace and what says which experiment runs there."""
     return _workspace(_file(_preset(_set(_terminal(command)))))
+
+
+def _flow(name: str) -> Callable[..., Any]:
+    """The flow of a module; a server that cannot start would be waited for in vain, so that is seen first."""
+    from lora_core.doctor import check_server_versions
+
+    if (check := check_server_versions()).status == "fail":
+        raise ResourceError(check.line)
+    flow: Callable[..., Any] = getattr(importlib.import_module(f"flows.{name}"), f"{name}_flow")
+    return flow
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -123,9 +140,7 @@ def degrade(
     if recipe or seed is not None:
         raise click.UsageError("--preset and --seed belong to --from; a workspace has them under 'degradation'")
     settle(workspace, experiment, None, overrides)
-    from flows.prepare import prepare_flow
-
-    made = prepare_flow(workspace, experiment, None, overrides)
+    made = _flow("prepare")(workspace, experiment, None, overrides)
     click.echo(f"{made.train} training pairs, {made.test} test pairs; {made.twins_made} degraded twins were made")
 
 
@@ -148,9 +163,7 @@ def _degrade_folder(source: Path, target: Path, section: DegradationSection) -> 
 def train(number: int, **where: Any) -> None:
     """Train the LoRA of one round."""
     settle(**where)
-    from flows.train import train_flow
-
-    done = train_flow(**where, number=number)
+    done = _flow("train")(**where, number=number)
     for checkpoint in done["checkpoints"]:
         click.echo(f"epoch {checkpoint['epoch']}: {checkpoint['kohya']}")
 
@@ -161,9 +174,7 @@ def train(number: int, **where: Any) -> None:
 def sweep(number: int, **where: Any) -> None:
     """Restore the test photographs with every checkpoint at every setting."""
     settle_round(number, **where)
-    from flows.sweep import sweep_flow
-
-    swept = sweep_flow(**where, number=number)
+    swept = _flow("sweep")(**where, number=number)
     click.echo(f"{len(swept['cells'])} cells of {len(swept['test'])} photographs")
 
 
@@ -183,21 +194,25 @@ def score(folders: tuple[Path, ...], number: int, overrides: tuple[str, ...], **
         return
     where |= {"workspace": folders[0] if folders else Path("."), "overrides": overrides}
     workspace, experiment = settle_round(number, **where)
-    from flows.score import score_flow
+    _flow("score")(**where, number=number)
+    import polars as pl
 
-    score_flow(**where, number=number)
-    from lora_core.rounds import scores_in_words
-
-    click.echo(scores_in_words(workspace, experiment, number))
+    table = pl.read_parquet(workspace.study(experiment.name).round(number).table)
+    _show_table(table.sort("composite", descending=True, nulls_last=True).select(_SHOWN))
 
 
 def _score_folders(restored: Path, original: Path, overrides: Sequence[str]) -> None:
     section = apply_overrides(load_preset("pocket"), list(overrides)).scoring
-    import polars as pl
     from lora_core.scoring import score_folders
 
-    with pl.Config(tbl_rows=-1, tbl_cols=-1, tbl_width_chars=200, tbl_hide_dataframe_shape=True):
-        click.echo(str(score_folders(restored, original, section)))
+    _show_table(score_folders(restored, original, section))
+
+
+def _show_table(table: "pl.DataFrame") -> None:
+    import polars as pl
+
+    with pl.Config(tbl_rows=-1, tbl_cols=-1, tbl_width_chars=200, tbl_hide_dataframe_shape=True, float_precision=4):
+        click.echo(str(table))
 
 
 @cli.command(name="round")
@@ -206,9 +221,7 @@ def _score_folders(restored: Path, original: Path, overrides: Sequence[str]) -> 
 def run_round(number: int, overrides: tuple[str, ...], **where: Any) -> None:
     """One round: train, sweep, score, report."""
     workspace, experiment = settle(**where, overrides=overrides)
-    from flows.round import round_flow
-
-    result = round_flow(**where, number=number, changes=overrides)
+    result = _flow("round")(**where, number=number, changes=overrides)
     from lora_core.rounds import result_in_words
 
     click.echo(f"{result_in_words(result)}\nReport: {workspace.study(experiment.name).report}")
@@ -219,9 +232,7 @@ def run_round(number: int, overrides: tuple[str, ...], **where: Any) -> None:
 def tune(**where: Any) -> None:
     """The loop: propose, train, sweep, score, learn; ends with one LoRA, its settings and a report."""
     workspace, experiment = settle(**where)
-    from flows.tuning import tuning_flow
-
-    tuning_flow(**where)
+    _flow("tuning")(**where)
     _show_verdict(workspace, experiment)
 
 
@@ -231,9 +242,7 @@ def tune(**where: Any) -> None:
 def report(show: bool, **where: Any) -> None:
     """Write the report of the finished rounds again."""
     settle(**where)
-    from flows.report import report_flow
-
-    path = report_flow(**where)
+    path = _flow("report")(**where)
     click.echo(path)
     if show:
         webbrowser.open(path.absolute().as_uri())
@@ -245,9 +254,7 @@ def report(show: bool, **where: Any) -> None:
 @_terminal
 def demo(workspace: Path, overrides: tuple[str, ...]) -> None:
     """The whole loop on shipped photographs: two rounds within minutes, no GPU, no download."""
-    from flows.demo import demo_flow
-
-    demo_flow(workspace, overrides)
+    _flow("demo")(workspace, overrides)
     _show_verdict(*settle(workspace))
 
 
@@ -257,18 +264,28 @@ def demo(workspace: Path, overrides: tuple[str, ...]) -> None:
 @_terminal
 def doctor(workspace: Path | None, download_lpips: bool) -> None:
     """Check the installation, and a workspace if one is named."""
-    from lora_core import doctor as examination
+    from lora_core.doctor import examine
 
     if download_lpips:
         from lora_core.perceptual import download_lpips_weights
 
         click.echo(f"LPIPS weights: {download_lpips_weights()}")
-    checks = examination.examine(workspace)
+    checks = examine(workspace, _server_address())
     for check in checks:
         click.secho(f"{check.status:4} ", fg={"ok": "green", "warn": "yellow", "fail": "red"}[check.status], nl=False)
         click.echo(check.line)
     if any(check.status == "fail" for check in checks):
         click.get_current_context().exit(1)
+
+
+def _server_address() -> str | None:
+    """The configured Prefect server; where Prefect does not even load, what the environment says."""
+    try:
+        from prefect.settings import get_current_settings
+
+        return get_current_settings().api.url
+    except Exception:  # the examination must speak in a broken installation
+        return os.environ.get("PREFECT_API_URL")
 
 
 def _show_verdict(workspace: Workspace, experiment: Experiment) -> None:

@@ -12,7 +12,7 @@ from lora_core.workspace import Workspace
 TILE = 192
 """Side of a part in pixels; a training crop is 128."""
 
-SETTINGS = ("name=demo", "data.test_size=null", "tuning.rounds=2")
+SETTINGS = ("name=demo", "data.test_size=null", "training.epochs=12", "training.checkpoint_every=4", "tuning.rounds=2")
 """What differs from the preset `pocket`."""
 
 # File, and (rows, columns) of the parts cut from its middle. All are in the public domain or CC0 (skimage/data/README).

@@ -55,7 +55,7 @@ def examine(workspace: Path | None = None, server: str | None = None) -> list[Ch
         server: address of the Prefect API; None: none is configured.
     """
     place = workspace or Path()
-    checks = [_python(), *_packages(), _server_versions(), _gpu(), _disk(place), _lpips(), _server(server)]
+    checks = [_python(), *_packages(), check_server_versions(), _gpu(), _disk(place), _lpips(), _server(server)]
     return [*checks, *_workspace(workspace)] if workspace else checks
 
 
@@ -76,7 +76,7 @@ def _packages() -> list[Check]:
     return checks
 
 
-def _server_versions() -> Check:
+def check_server_versions() -> Check:
     """Prefect 3.8 passes FastAPI an argument that version 0.151 dropped."""
     try:
         prefect, fastapi = metadata.version("prefect"), metadata.version("fastapi")

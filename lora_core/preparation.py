@@ -104,7 +104,8 @@ def create_workspace(
     for folder, paths in ((workspace.targets, training), (workspace.test, testing)):
         for path in paths:
             _copy_once(path, folder / path.name)
-    write_text(workspace.experiment, _HEADER.format(preset=preset, place=shlex.quote(str(root))) + "\n" + to_yaml(experiment))
+    header = _HEADER.format(preset=preset, place=shlex.quote(str(root)))
+    write_text(workspace.experiment, f"{header}\n{to_yaml(experiment)}")
     return Created(workspace, len(training), len(testing), bad_training + bad_testing)
 
 
@@ -198,12 +199,14 @@ def degrade_workspace(workspace: Workspace, experiment: Experiment, progress: Pr
     if experiment.degradation.preset == "own":
         refuse_unreadable(check_photos(training + testing, progress)[1])
         return 0
-    parts = ((0, training, workspace.degraded), (len(training), testing, workspace.test_degraded))
     results = [
+        degrade_folder(training, workspace.degraded, experiment.degradation, progress=lambda done, _: progress(done)),
         degrade_folder(
-            photos, folder, experiment.degradation, progress=lambda done, _, start=start: progress(start + done)
-        )
-        for start, photos, folder in parts
+            testing,
+            workspace.test_degraded,
+            experiment.degradation,
+            progress=lambda done, _: progress(len(training) + done),
+        ),
     ]
     refuse_unreadable([bad for result in results for bad in result.unreadable])
     return sum(len(result.made) for result in results)

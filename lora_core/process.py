@@ -45,7 +45,8 @@ def run_in_process(module: str, arguments: list[str], folder: Path, *, processes
     if processes > 1:
         command += ["accelerate.commands.launch", "--num_processes", str(processes), "--num_machines", "1",
                     "--mixed_precision", "no", "--dynamo_backend", "no", "-m"]  # fmt: skip
-    environment = {**os.environ, "PHOTO_ENHANCER_PARENT": str(os.getpid())}
+    # Threads that spin while they wait make a shared machine slower than one thread.
+    environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "PHOTO_ENHANCER_PARENT": str(os.getpid())}
     child = subprocess.Popen([*command, module, *arguments, str(error_file)], env=environment)
     try:
         code = child.wait()

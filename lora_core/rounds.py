@@ -57,7 +57,7 @@ def finish_round(
         `result.json`.
 
     Raises:
-        DataError: the round is not trained, swept and scored.
+        DataError: the sweep lacks LoRA cells, base or references, or a file of the round cannot be read.
         ConfigError: the folder holds a round of something else.
     """
     study = workspace.study(experiment.name)

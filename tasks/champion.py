@@ -1,6 +1,6 @@
 """The best round's LoRA to `output/champion/`."""
 
-from typing import Any
+from pathlib import Path
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -10,8 +10,8 @@ from lora_core.workspace import Workspace
 
 
 @task(name="crown", cache_policy=NO_CACHE)
-def crown(workspace: Workspace, experiment: Experiment) -> Any:
-    """Puts the winner, its settings and its model card in place."""
+def crown(workspace: Workspace, experiment: Experiment) -> Path | None:
+    """Puts the winner, its settings and its model card in place; returns the folder."""
     from lora_core import champion
 
     return champion.crown(workspace, experiment)

@@ -7,10 +7,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from flows.cli import main
 from lora_core import degradation
+from lora_core.experiment import load_experiment, save_experiment, with_values
 from lora_core.files import file_digest
 from lora_core.images import list_photos, write_png
 from lora_core.preparation import create_workspace, degrade_workspace
@@ -29,8 +31,6 @@ def workspace(photos: Path, miniature: Path, tmp_path: Path) -> Workspace:
     """A prepared workspace on the miniature base, in a folder whose name has a space and is not ASCII."""
     root = tmp_path / "alte Fotos 照片"
     workspace = create_workspace(root, "pocket", photos, assignments=[f"base.model={miniature}"]).workspace
-    from lora_core.experiment import load_experiment
-
     degrade_workspace(workspace, load_experiment(workspace.experiment))
     return workspace
 
@@ -51,7 +51,7 @@ def test_help_needs_neither_torch_nor_prefect() -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["tune", "nowhere"], 2, "nowhere/experiment.yaml does not exist; make a workspace with: photo-enhancer init nowhere"),
+        (["tune", "nowhere"], 2, "nowhere/experiment.yaml does not exist; make a workspace with: photo-enhancer init"),
         (["tune", "--preset", "pokcet"], 2, "Invalid value for '--preset': 'pokcet'"),
         (["tune", "--preset", "pocket", "--set", "training.epoch=3"], 2, "did you mean 'training.epochs'?"),
         (["tune", "--preset", "pocket", "--set", "sweep.strengths=[0.1, 1.5]"], 2, "strengths: 1.5 is outside (0, 1]"),
@@ -115,18 +115,14 @@ def _file_for_folder(workspace: Workspace) -> str:
 def _no_base(workspace: Workspace) -> str:
     fake = workspace.models / "fake.safetensors"
     fake.write_bytes(b"\x10\x00\x00\x00\x00\x00\x00\x00 not a header ")
-    text = workspace.experiment.read_text().replace(_base(workspace), str(fake))
-    workspace.experiment.write_text(text)
+    experiment = load_experiment(workspace.experiment)
+    save_experiment(with_values(experiment, {"base.model": str(fake)}), workspace.experiment)
     return f"{fake} is not a whole .safetensors file"
 
 
-def _base(workspace: Workspace) -> str:
-    from lora_core.experiment import load_experiment
-
-    return load_experiment(workspace.experiment).base.model
-
-
-@pytest.mark.parametrize("harm", [_surplus, _truncated, _empty, _file_for_folder, _no_base], ids=lambda harm: harm.__name__)
+@pytest.mark.parametrize(
+    "harm", [_surplus, _truncated, _empty, _file_for_folder, _no_base], ids=lambda harm: harm.__name__
+)
 def test_bad_input_is_one_line_and_costs_nothing(
     prefect_harness: None, workspace: Workspace, capfd: pytest.CaptureFixture[str], harm: Callable[[Workspace], str]
 ) -> None:
@@ -174,7 +170,7 @@ def test_a_folder_is_degraded_and_scored_without_a_workspace(
     assert main(["score", str(tmp_path / "twins"), str(photos), "--set", "scoring.perceptual=gmsd"]) == 0
     table = capsys.readouterr().out
     assert "astronaut" in table and "mean of 8" in table and "GMSD" in table
-    write_png(tmp_path / "twins" / "more.png", __import__("numpy").zeros((64, 64, 3), "uint8"))
+    write_png(tmp_path / "twins" / "more.png", np.zeros((64, 64, 3), np.uint8))
     assert main(["score", str(tmp_path / "twins"), str(photos)]) == 2
     assert "has no original of more" in capsys.readouterr().err
 

@@ -14,7 +14,7 @@ from diffusers import StableDiffusionPipeline
 from diffusers.utils import logging as diffusers_logging
 
 from lora_core.bases.base import Base
-from lora_core.bases.files import DEFAULT_CONFIG, check_base, fetch_from_hub
+from lora_core.bases.files import DEFAULT_CONFIG, check_base, fetch_from_hub, safetensors_keys
 from lora_core.errors import BaseModelError
 from lora_core.experiment import BaseModelSection
 from lora_core.objectives import NoiseSchedule
@@ -49,22 +49,14 @@ def open_pipeline(section: BaseModelSection) -> StableDiffusionPipeline:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            if path.is_file():
-                return StableDiffusionPipeline.from_single_file(str(path), config=str(_config(section)), **options)
-            variant = "fp16" if not _plain_weights(path) else None
-            return StableDiffusionPipeline.from_pretrained(
-                path,
-                variant=variant,
-                use_safetensors=True,
-                feature_extractor=None,
-                requires_safety_checker=False,
-                **options,
-            )
+            pipeline = _load(path, section, options)
     except BaseModelError:
         raise
     except Exception as error:  # diffusers raises many kinds for one cause: files that do not fit together
         reason = " ".join(str(error).split())[:300]
         raise BaseModelError(f"base.model: {path} does not load as Stable Diffusion: {reason}") from error
+    _refuse_gaps(pipeline, path)
+    return pipeline
 
 
 def open_base(section: BaseModelSection, device: torch.device | None = None) -> Base:
@@ -95,6 +87,28 @@ def open_base(section: BaseModelSection, device: torch.device | None = None) -> 
         device=device,
         dtype=_DTYPES[section.precision],
     )
+
+
+def _load(path: Path, section: BaseModelSection, options: dict[str, Any]) -> StableDiffusionPipeline:
+    if path.is_file():
+        return StableDiffusionPipeline.from_single_file(str(path), config=str(_config(section)), **options)
+    options |= {"feature_extractor": None, "requires_safety_checker": False, "use_safetensors": True}
+    return StableDiffusionPipeline.from_pretrained(path, variant=None if _plain_weights(path) else "fp16", **options)
+
+
+def _refuse_gaps(pipeline: StableDiffusionPipeline, path: Path) -> None:
+    """Files that lack a tensor load all the same: as a shapeless stand-in, in the text encoder as random values."""
+    for part in ("unet", "vae", "text_encoder"):
+        names = {name: weight for name, weight in getattr(pipeline, part).named_parameters()}
+        missing = [name for name, weight in names.items() if weight.is_meta]
+        if part == "text_encoder" and path.is_dir():
+            files = (path / part).glob("*.safetensors")
+            stored = {key.removeprefix("text_model.") for file in files for key in safetensors_keys(file)}
+            missing += [name for name in names if name.removeprefix("text_model.") not in stored]
+        if missing:
+            raise BaseModelError(
+                f"base.model: {path} lacks {len(missing)} weights, {part}.{missing[0]} first; download it again"
+            )
 
 
 def _config(section: BaseModelSection) -> Path:

@@ -198,6 +198,7 @@ class FrontMark:
     Attributes:
         kind: lora, base, reference or input.
         label: written beside the mark; "" for none.
+        front: nothing beats it in both fidelity and distance.
         reachable: False for the autoencoder's round trip of the original, which no restoration is.
     """
 
@@ -207,21 +208,13 @@ class FrontMark:
     title: str
     label: str = ""
     winner: bool = False
+    front: bool = False
     reachable: bool = True
-
-
-def pareto_front(marks: Sequence[FrontMark]) -> list[FrontMark]:
-    """The reachable marks that no other beats in both fidelity and distance, highest fidelity first."""
-    front: list[FrontMark] = []
-    for mark in sorted((mark for mark in marks if mark.reachable), key=lambda mark: (-mark.fidelity, mark.distance)):
-        if not front or mark.distance < front[-1].distance:
-            front.append(mark)
-    return front
 
 
 def in_view(marks: Sequence[FrontMark]) -> list[FrontMark]:
     """The labelled marks, the front, and what lies near them: a few far failures must not squeeze the rest."""
-    kept = [mark for mark in marks if mark.label or mark.winner] + pareto_front(marks)
+    kept = [mark for mark in marks if mark.label or mark.winner or mark.front]
     low, high = min(mark.fidelity for mark in kept), max(mark.fidelity for mark in kept)
     near, far = min(mark.distance for mark in kept), max(mark.distance for mark in kept)
     left, below = low - 0.4 * max(high - low, 0.5), far + 0.4 * max(far - near, 0.01)
@@ -246,7 +239,7 @@ def front_chart(marks: Sequence[FrontMark], perceptual_name: str, width: float) 
         "PSNR-Y in dB, right is better", [mark.fidelity for mark in framing], room, vertical=False, pad=0.09
     )
     area = frame(width, height, x, y)
-    front = [mark for mark in pareto_front(marks) if mark in shown]
+    front = sorted((mark for mark in shown if mark.front), key=lambda mark: (mark.fidelity, -mark.distance))
     parts = [area.drawing, path([(area.x(mark.fidelity), area.y(mark.distance)) for mark in front], "front", "front")]
     for mark in sorted(shown, key=lambda mark: (bool(mark.label), mark.winner)):
         kind = "winner" if mark.winner else mark.kind if mark.reachable else "ceiling"
@@ -294,22 +287,36 @@ class Series:
     best: bool = False
 
 
-def curves_chart(title: str, series: Sequence[Series], width: float, *, height: float = 280.0) -> Markup:
+def spans_widely(series: Sequence[Series]) -> bool:
+    """Whether the smoothed values differ by such a factor that a linear axis would hide the lower ones."""
+    values = [value for one in series for value in one.smooth]
+    return min(min(one.raw) for one in series) > 0 and max(values) / min(values) > _LOG_RANGE
+
+
+def curves_chart(
+    title: str,
+    series: Sequence[Series],
+    width: float,
+    *,
+    height: float = 280.0,
+    log: bool = False,
+    frame_of: Sequence[Series] = (),
+) -> Markup:
     """Curves by images seen; the best round's stands out, up to five are named at their right end.
 
     The unsmoothed points are a faint line behind the best round's curve, and behind each where there are two at most.
 
     Args:
         series: at least one, each with at least one point.
+        log: logarithmic vertical axis; every value is above 0.
+        frame_of: series whose range the axes have, so that several charts can be compared; empty: the drawn ones.
     """
     raw = [one for one in series if one.best or len(series) <= 2]
-    values = [value for one in series for value in (one.raw if one in raw else one.smooth)]
-    smooth = [value for one in series for value in one.smooth]
-    log = min(values) > 0 and max(smooth) / min(smooth) > _LOG_RANGE
+    values = [value for one in frame_of or series for value in (one.raw if frame_of or one in raw else one.smooth)]
     y = log_axis(f"{title}, log scale", values) if log else linear_axis(title, values, height - 72, vertical=True)
     named = [one for one in series if len(series) <= 5 or one.best] if len(series) > 1 else []
     margin = max((text_width(one.name) for one in named), default=0) + 14
-    last = max(one.images[-1] for one in series)
+    last = max(one.images[-1] for one in frame_of or series)
     x = linear_axis("images seen", [0.0, last], width - margin - left_margin(y), vertical=False, pad=0.0)
     area = frame(width, height, x, y, margin)
     parts = [area.drawing]

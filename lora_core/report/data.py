@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 
 from lora_core.errors import DataError
-from lora_core.experiment import Experiment, value_at
+from lora_core.experiment import Experiment, load_experiment
 from lora_core.files import read_json
 from lora_core.workspace import RoundFolder, StudyFolder, Workspace
 
@@ -35,12 +35,14 @@ class RoundData:
     """A finished round.
 
     Attributes:
+        experiment: as this round ran it.
         result: its manifest, `result.json`.
         training: `training/done.json`.
     """
 
     number: int
     folder: RoundFolder
+    experiment: Experiment
     result: dict[str, Any]
     training: dict[str, Any]
     curve: Curve
@@ -54,11 +56,6 @@ class RoundData:
     def composite(self) -> float:
         """Points of the winner; the input has 0."""
         return self.winner["composite"]
-
-    def value(self, experiment: Experiment, key: str) -> Any:
-        """What a dotted key was in this round."""
-        changes = self.result["changes"]
-        return changes[key] if key in changes else value_at(experiment, key)
 
     def checkpoint(self) -> dict[str, Any] | None:
         """Files and digest of the winner's checkpoint; None where the training did not record it."""
@@ -74,6 +71,7 @@ class StudyData:
         unfinished: numbers of the rounds that were begun and have no manifest.
         best: the round whose winner has the highest composite; the earliest of equals.
         scores: rows of the best round's score table, best composite first.
+        conventions: what each score means, as it is stored with that table.
         photo_scores: rows of the best round's table by photograph.
     """
 
@@ -85,6 +83,7 @@ class StudyData:
     best: RoundData
     scores: list[Row]
     photo_scores: list[Row]
+    conventions: dict[str, str]
 
     @property
     def changed_keys(self) -> list[str]:
@@ -109,6 +108,7 @@ def load_study(workspace: Workspace, experiment: Experiment) -> StudyData:
 
     Raises:
         DataError: no round has finished, or a file of a finished round cannot be read.
+        ConfigError: the experiment stored with a round cannot be read.
     """
     folder = workspace.study(experiment.name)
     rounds = [_load_round(one) for one in folder.rounds()]
@@ -127,6 +127,9 @@ def load_study(workspace: Workspace, experiment: Experiment) -> StudyData:
         best=best,
         scores=scores.to_dicts(),
         photo_scores=_read_table(best.folder, "photo_table").to_dicts(),
+        conventions={
+            name: text for name, text in pl.read_parquet_metadata(best.folder.table).items() if name in scores
+        },
     )
 
 
@@ -134,6 +137,7 @@ def _load_round(folder: RoundFolder) -> RoundData:
     return RoundData(
         number=_number(folder),
         folder=folder,
+        experiment=load_experiment(folder.experiment),
         result=read_json(folder.result),
         training=read_json(folder.training_done),
         curve=_read_curve(folder),

@@ -1,9 +1,10 @@
 """From the study's rows to the page's charts, each in a wide and a narrow drawing."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 from markupsafe import Markup
@@ -19,10 +20,12 @@ from lora_core.report.charts import (
     heat_map,
     in_view,
     rounds_chart,
+    spans_widely,
 )
 from lora_core.report.curves import loss_series, rate_series
 from lora_core.report.data import Row, StudyData
 from lora_core.report.words import inference_phrase, number, plain, signed
+from lora_core.scoring import pareto_front
 
 WIDE, NARROW, SMALL = 1004.0, 350.0, 320.0
 """Pixels: the page's text width, a telephone's, and a chart among many."""
@@ -139,26 +142,24 @@ def _heat_cell(row: Row | None) -> tuple[float | None, str]:
 
 def draw_front(study: StudyData) -> tuple[Drawing, int]:
     """The fidelity–perception chart of the best round, and how many candidates lie outside its frame."""
-    best_base = study.best.result["base"]["id"]
-    marks = [
-        _front_mark(row, study.best.winner["id"], best_base)
-        for row in study.scores
-        if _finite(row["psnr_y"]) and _finite(row["perceptual"])
-    ]
+    rows = [row for row in study.scores if _finite(row["psnr_y"]) and _finite(row["perceptual"])]
+    front = set(pareto_front(row for row in rows if row["name"] != "autoencoder"))
+    marks = [_front_mark(row, row["id"] in front, study.best.result) for row in rows]
     name = study.best.winner["perceptual_name"]
     return _both(partial(front_chart, marks, name)), len(marks) - len(in_view(marks))
 
 
-def _front_mark(row: Row, winner: str, best_base: str) -> FrontMark:
+def _front_mark(row: Row, front: bool, result: dict[str, Any]) -> FrontMark:
     name = row["name"] if row["kind"] == "reference" else inference_phrase(row)
     title = (
         f"{name}: PSNR-Y {number(row['psnr_y'], 2)} dB, "
         f"{row['perceptual_name']} {number(row['perceptual'], 3)}, {signed(row['composite'], 2)} points"
     )
     label = row["name"] if row["kind"] == "reference" else ""
-    if row["id"] == winner:
+    winner = row["id"] == result["winner"]["id"]
+    if winner:
         label = "best LoRA"
-    elif row["id"] == best_base:
+    elif row["id"] == result["base"]["id"]:
         label = "base model"
     return FrontMark(
         fidelity=row["psnr_y"],
@@ -166,7 +167,8 @@ def _front_mark(row: Row, winner: str, best_base: str) -> FrontMark:
         kind="input" if row["name"] == "input" else row["kind"],
         title=title,
         label=label,
-        winner=row["id"] == winner,
+        winner=winner,
+        front=front,
         reachable=row["name"] != "autoencoder",
     )
 
@@ -186,12 +188,13 @@ def draw_curves(study: StudyData) -> Curves | None:
     rates = [one for part in study.rounds if (one := rate_series(part, part is study.best))]
     if not losses:
         return None
+    log = spans_widely(losses)
     return Curves(
-        loss=_both(partial(curves_chart, "training loss", losses)),
+        loss=_both(partial(curves_chart, "training loss", losses, log=log)),
         rate=_both(partial(curves_chart, "learning rate", rates, height=210)),
-        single=[_single(one) for one in losses] if len(losses) > 2 else [],
+        single=[_single(one, losses, log) for one in losses] if len(losses) > 2 else [],
     )
 
 
-def _single(one: Series) -> tuple[str, Markup]:
-    return one.name, curves_chart("training loss", [one], SMALL, height=190)
+def _single(one: Series, losses: Sequence[Series], log: bool) -> tuple[str, Markup]:
+    return one.name, curves_chart("training loss", [one], SMALL, height=190, log=log, frame_of=losses)

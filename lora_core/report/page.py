@@ -12,13 +12,13 @@ from markupsafe import Markup
 
 from lora_core.experiment import Experiment, to_yaml
 from lora_core.files import write_text
-from lora_core.metrics import CONVENTIONS
 from lora_core.report.data import StudyData, load_study
 from lora_core.report.drawings import draw_curves, draw_front, draw_rounds, draw_slices
 from lora_core.report.pictures import LIMIT, SIDE, panels
-from lora_core.report.summary import experiment_of_best, summarise
+from lora_core.report.summary import summarise
 from lora_core.report.tables import full_table, round_lines, short_table
-from lora_core.report.words import counted, number, plain, signed
+from lora_core.report.words import counted, number, percent, plain, signed
+from lora_core.scoring import POINT
 from lora_core.workspace import Workspace
 
 _TEMPLATES = Path(__file__).with_name("templates")
@@ -33,6 +33,7 @@ def write_report(workspace: Workspace, experiment: Experiment) -> Path:
 
     Raises:
         DataError: no round has finished, or a file of a finished round cannot be read.
+        ConfigError: the experiment stored with a round cannot be read.
         ResourceError: the page cannot be written.
     """
     study = load_study(workspace, experiment)
@@ -49,7 +50,7 @@ def render(study: StudyData) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals.update(number=number, signed=signed, plain=plain, counted=counted)
+    environment.globals.update(number=number, signed=signed, plain=plain, counted=counted, percent=percent)
     script = (_TEMPLATES / "script.js").read_text(encoding="utf-8")
     axes, slices = draw_slices(study)
     front, outside = draw_front(study)
@@ -72,9 +73,9 @@ def render(study: StudyData) -> str:
         outside=outside,
         curves=draw_curves(study),
         facts=_facts(study),
-        conventions=CONVENTIONS,
+        point=POINT,
         yaml_given=to_yaml(study.experiment),
-        yaml_best=to_yaml(experiment_of_best(study)),
+        yaml_best=to_yaml(study.best.experiment),
     )
 
 

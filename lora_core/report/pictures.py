@@ -122,7 +122,7 @@ def data_uri(rgb: np.ndarray) -> str:
     """(height, width, 3) uint8 as a data URI: small pictures lossless, others as JPEG of quality 90, full colour."""
     if max(rgb.shape[:2]) <= _LOSSLESS_SIDE:
         return _encoded(Image.fromarray(rgb), "WEBP", lossless=True, quality=50)
-    return _encoded(Image.fromarray(rgb), "JPEG", quality=90, subsampling=0, optimize=True)
+    return _encoded(Image.fromarray(rgb), "JPEG", quality=90, subsampling=0)
 
 
 def _thumbnail(rgb: np.ndarray) -> str:

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from lora_core.experiment import Experiment, with_values
 from lora_core.report.data import Row, StudyData
 from lora_core.report.pictures import photo_gains
 from lora_core.report.words import SPACE, counted, gain_phrases, listed, number, percent, plain, signed
@@ -62,11 +61,6 @@ def summarise(study: StudyData) -> Summary:
         settings_note=_settings_note(study.best.winner),
         progress=_progress(study),
     )
-
-
-def experiment_of_best(study: StudyData) -> Experiment:
-    """The experiment with what the best round's proposal set."""
-    return with_values(study.experiment, study.best.result["changes"])
 
 
 def _verdict(study: StudyData) -> Verdict:
@@ -157,7 +151,7 @@ def _direction(gain: float) -> Literal["better", "worse", "none"]:
 
 
 def _settings(study: StudyData) -> list[Setting]:
-    winner, experiment = study.best.winner, experiment_of_best(study)
+    winner, experiment = study.best.winner, study.best.experiment
     sweep = experiment.sweep
     spacing = f", {sweep.timestep_spacing} spacing" if sweep.timestep_spacing else ""
     lines = [

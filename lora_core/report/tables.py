@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from lora_core.experiment import value_at
 from lora_core.report.data import RoundData, Row, StudyData
 from lora_core.report.words import advice_phrase, number, plain, signed
 
@@ -158,7 +159,7 @@ def round_lines(study: StudyData) -> list[RoundLine]:
     lines = []
     before: Sequence[Any] | None = None
     for one in study.rounds:
-        values = [one.value(study.experiment, key) for key in study.changed_keys]
+        values = [value_at(one.experiment, key) for key in study.changed_keys]
         changed = [before is not None and value != before[at] for at, value in enumerate(values)]
         best = one is study.best
         settings = [(plain(value), differs) for value, differs in zip(values, changed, strict=True)]

@@ -6,7 +6,7 @@ import struct
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from lora_core.bases import base_digest, check_base
 from lora_core.bases.stable_diffusion import open_base
@@ -102,3 +102,16 @@ def test_an_incomplete_folder_is_refused_by_name(miniature, tmp_path, part, chan
 def test_a_base_that_is_not_there_is_named(model):
     with pytest.raises(BaseModelError, match=model):
         check_base(BaseModelSection(model=model))
+
+
+@pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
+def test_a_folder_that_lacks_a_weight_is_refused_by_name(miniature, tmp_path, part):
+    copy = tmp_path / "copy"
+    shutil.copytree(miniature, copy)
+    file = next((copy / part).glob("*.safetensors"))
+    tensors = load_file(file)
+    name = sorted(name for name in tensors if name.endswith("weight"))[0]
+    del tensors[name]
+    save_file(tensors, file, {"format": "pt"})
+    with pytest.raises(BaseModelError, match=f"lacks 1 weights, {part}.{name.removeprefix('text_model.')}"):
+        open_base(BaseModelSection(model=str(copy)), CPU)

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,10 @@ def names(folder: Path) -> set[str]:
     return {path.name for path in list_photos(folder)}
 
 
+def digests(folder: Path) -> set[str]:
+    return {file_digest(path) for path in list_photos(folder)}
+
+
 def test_init_splits_by_content_and_writes_an_experiment_that_loads(photos: Path, tmp_path: Path) -> None:
     before = {path: file_digest(path) for path in list_photos(photos)}
     created = create_workspace(tmp_path / "first", "pocket", photos, hold_out=0.25, assignments=["training.epochs=3"])
@@ -45,7 +50,7 @@ def test_init_splits_by_content_and_writes_an_experiment_that_loads(photos: Path
     for number, path in enumerate(reversed(list_photos(photos))):
         shutil.copy(path, renamed / f"{number}.png")
     second = create_workspace(tmp_path / "second", "pocket", renamed, hold_out=0.25).workspace
-    assert {file_digest(path) for path in list_photos(second.test)} == {file_digest(path) for path in list_photos(first.test)}
+    assert digests(second.test) == digests(first.test)
 
 
 def test_init_again_finishes_what_was_interrupted_and_never_overwrites(photos: Path, tmp_path: Path) -> None:
@@ -78,14 +83,14 @@ def test_copies_of_one_photograph_stay_on_one_side(photos: Path, tmp_path: Path)
         shutil.copy(path, source / path.name)
         shutil.copy(path, source / f"copy-{path.name}")
     workspace = create_workspace(tmp_path / "workspace", "pocket", source, hold_out=0.5).workspace
-    digests = [{file_digest(path) for path in list_photos(folder)} for folder in (workspace.targets, workspace.test)]
-    assert not digests[0] & digests[1] and len(digests[1]) == 4
+    assert not digests(workspace.targets) & digests(workspace.test) and len(digests(workspace.test)) == 4
 
 
 def test_prepare_makes_each_twin_once(workspace: Workspace, experiment: Experiment) -> None:
     first = prepare(workspace, experiment)
     assert (first.train, first.test, first.twins_made) == (6, 2, 8)
-    assert names(workspace.degraded) == names(workspace.targets) and names(workspace.test_degraded) == names(workspace.test)
+    assert names(workspace.degraded) == names(workspace.targets)
+    assert names(workspace.test_degraded) == names(workspace.test)
     again = prepare(workspace, experiment)
     assert again.twins_made == 0
     assert (again.dataset_digest, again.base_digest) == (first.dataset_digest, first.base_digest)
@@ -139,13 +144,19 @@ def _empty(folder: Path) -> None:
         ),
     ],
 )
-def test_prepare_refuses(workspace: Workspace, experiment: Experiment, harm, kind: type[UserError], message: str) -> None:
+def test_prepare_refuses(
+    workspace: Workspace,
+    experiment: Experiment,
+    harm: Callable[[Workspace], object],
+    kind: type[UserError],
+    message: str,
+) -> None:
     harm(workspace)
     with pytest.raises(kind, match=message):
         prepare(workspace, experiment)
 
 
-def test_unreadable_photographs_do_not_cost_the_twins_of_the_others(workspace: Workspace, experiment: Experiment) -> None:
+def test_unreadable_photographs_cost_no_twin_of_the_others(workspace: Workspace, experiment: Experiment) -> None:
     _truncate(workspace)
     with pytest.raises(DataError, match="cannot be read"):
         prepare(workspace, experiment)
@@ -156,7 +167,8 @@ def test_space_is_asked_for_before_anything_is_made(workspace: Workspace, experi
     small = preparation.check_space(workspace, experiment, 1)
     assert preparation.check_space(workspace, experiment, 2) > small
     free = shutil.disk_usage(workspace.root).free
-    greedy = apply_overrides(experiment, ["base.model=a/b", "adapter.rank=512", "training.epochs=10000", "training.checkpoint_every=1"])
+    many = ["base.model=a/b", "adapter.rank=512", "training.epochs=10000", "training.checkpoint_every=1"]
+    greedy = apply_overrides(experiment, many)
     with pytest.raises(ResourceError, match=r"needs about [\d,]+ MiB"):
         preparation.check_space(workspace, greedy, 1 + free // 10**13)
     assert not os.listdir(workspace.degraded)

@@ -18,13 +18,12 @@ from playwright.sync_api import Browser, Page
 
 from lora_core import metrics
 from lora_core.errors import DataError
-from lora_core.experiment import Experiment, load_preset, with_values
+from lora_core.experiment import Experiment, load_preset, save_experiment, with_values
 from lora_core.files import write_json, write_text
 from lora_core.images import read_rgb, write_png
 from lora_core.randomness import numpy_generator
 from lora_core.report import write_report
 from lora_core.report.axes import linear_ticks, log_ticks, tick_labels
-from lora_core.report.charts import FrontMark, pareto_front
 from lora_core.report.curves import smooth_line, thinned
 from lora_core.report.pictures import spread
 from lora_core.report.svg import Box, place_labels, spread_apart
@@ -89,7 +88,8 @@ class Study:
         for photo in self.pictures:
             picture = self.restored(photo, progress * self.quality)
             write_png(self.root / "cells" / winner["id"] / f"{photo}.png", picture)
-        pl.DataFrame(rows, infer_schema_length=None).write_parquet(_made(folder.table))
+        save_experiment(with_values(self.experiment, changes), folder.experiment)
+        pl.DataFrame(rows, infer_schema_length=None).write_parquet(folder.table, metadata=metrics.CONVENTIONS)
         pl.DataFrame(photo_rows).write_parquet(folder.photo_table)
         self._write_training(folder, number, changes)
         self._write_result(folder, number, changes, reason, rows, winner["id"])
@@ -209,11 +209,6 @@ def _gains(row: Row, source: Row) -> Row:
     return {"gain_psnr_y": psnr, "gain_ssim_y": ssim, "gain_perceptual": distance, "composite": composite}
 
 
-def _made(path: Path) -> Path:
-    path.parent.mkdir(parents=True)
-    return path
-
-
 def make_study(root: Path, photos: Path, *, quality: float = 1.0, rounds: int = 3, limit: int = 6) -> Study:
     files = sorted(photos.iterdir())[:limit]
     pictures = {(HOSTILE if at == 0 else file.stem): read_rgb(file) for at, file in enumerate(files)}
@@ -264,6 +259,7 @@ def test_headline_has_the_winners_numbers_and_settings(study: Study, page: Path)
     assert f"output/study/round-00{best['round']}/checkpoints/study-0000{winner['epoch']}.safetensors" in text
     assert f"{winner['steps']} denoiser evaluation set {winner['num_inference_steps']} sampling steps" in text
     assert "Round 3 has no result yet" in text
+    assert metrics.CONVENTIONS["ssim_y"] in text
 
 
 @pytest.mark.parametrize(
@@ -337,11 +333,10 @@ def test_page_opens_offline_without_errors_or_requests(browser: Browser, page: P
         assert (seen.errors, seen.requests) == ([], [])
 
 
-@pytest.mark.parametrize(("width", "dark"), [(390, False), (820, True), (1280, True)])
+@pytest.mark.parametrize(("width", "dark"), [(390, False), (1280, True)])
 def test_nothing_overflows_and_everything_is_readable(browser: Browser, page: Path, width: int, dark: bool) -> None:
     with visit(browser, page, width=width, dark=dark) as seen:
-        for summary in seen.page.locator("details:not([open]) > summary").all():
-            summary.click()
+        seen.page.evaluate("document.querySelectorAll('details').forEach(details => { details.open = true; })")
         assert seen.page.evaluate("document.documentElement.scrollWidth") == width
         assert seen.page.evaluate(_CUT_LABELS) == []
         assert seen.page.evaluate(_FAINT_TEXT) == []
@@ -354,10 +349,9 @@ def test_slider_and_choosers_work_by_keyboard(browser: Browser, page: Path) -> N
         slider = shown.get_by_role("slider")
         before = _visible_width(seen.page)
         slider.focus()
-        for _ in range(20):
-            slider.press("ArrowRight")
-        assert slider.get_attribute("aria-valuetext") == "70 % degraded, 30 % restored"
-        assert _visible_width(seen.page) == pytest.approx(before * 70 / 50, rel=0.02)
+        slider.press("ArrowRight")
+        assert slider.get_attribute("aria-valuetext") == "51 % degraded, 49 % restored"
+        assert _visible_width(seen.page) == pytest.approx(before * 51 / 50, rel=1e-3)
         seen.page.get_by_label("Restored | Original").focus()
         seen.page.keyboard.press("Space")
         labels = shown.locator(".layer:visible .kind").all_inner_texts()
@@ -375,7 +369,7 @@ def test_tables_sort_and_slices_switch(browser: Browser, page: Path) -> None:
             heading.get_by_role("button").click()
             assert heading.get_attribute("aria-sort") == order
             column = heading.evaluate("heading => heading.cellIndex")
-            shown = [row.locator("th, td").nth(column).inner_text() for row in table.locator("tbody tr").all()]
+            shown = table.locator(f"tbody tr > :nth-child({column + 1})").all_inner_texts()
             values = [float(value) for value in shown if value != "–"]
             assert values == sorted(values, reverse=order == "descending")
             assert shown[len(values) :] == ["–"] * (len(shown) - len(values)) and len(values) < len(shown)
@@ -430,7 +424,9 @@ _FAINT_TEXT = """
     context.fillRect(0, 0, 1, 1);
     return [...context.getImageData(0, 0, 1, 1).data];
   };
-  const light = (colour) => rgba(colour).slice(0, 3).map((v) => v / 255)
+  const known = new Map();
+  const light = (colour) => known.get(colour) ?? known.set(colour, luminance(colour)).get(colour);
+  const luminance = (colour) => rgba(colour).slice(0, 3).map((v) => v / 255)
     .map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4))
     .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
   const behind = (element) => {
@@ -438,7 +434,7 @@ _FAINT_TEXT = """
     if (cell && element.matches(".cell-number")) return getComputedStyle(cell).fill;
     for (let at = element; at; at = at.parentElement) {
       const colour = getComputedStyle(at).backgroundColor;
-      if (rgba(colour)[3] > 250) return colour;
+      if (colour !== "rgba(0, 0, 0, 0)") return colour;
     }
     return "white";
   };
@@ -482,17 +478,6 @@ def test_labels_are_pushed_apart_but_stay_inside() -> None:
     boxes = [label.box for label in labels]
     assert all(box.outside(bounds) == pytest.approx(0) for box in boxes)
     assert all(one.overlap(other) == 0 for one, other in itertools.combinations(boxes, 2))
-
-
-def test_front_is_what_nothing_beats_in_both() -> None:
-    draw = numpy_generator("front").random((60, 2))
-    marks = [FrontMark(x, y, "lora", "") for x, y in draw] + [FrontMark(9, 0, "reference", "", reachable=False)]
-    beaten = [
-        any(o.fidelity >= m.fidelity and o.distance <= m.distance and o is not m for o in marks[:-1])
-        for m in marks[:-1]
-    ]
-    wanted = {(m.fidelity, m.distance) for m, lost in zip(marks, beaten, strict=False) if not lost}
-    assert {(m.fidelity, m.distance) for m in pareto_front(marks)} == wanted
 
 
 def test_smoothing_keeps_lines_and_thinning_keeps_means() -> None:

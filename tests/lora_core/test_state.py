@@ -67,9 +67,7 @@ def test_weights_that_are_not_finite_never_replace_a_good_state(miniature, tmp_p
     "scheduler", ["constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial"]
 )
 @pytest.mark.parametrize(("updates", "warmup", "restarts"), [(10, 0.0, 1), (100, 0.1, 3), (37, 0.3, 2)])
-def test_the_rate_never_passes_its_peak_and_ends_at_the_floor(
-    miniature_parameters, scheduler, updates, warmup, restarts
-):
+def test_the_rate_never_passes_its_peak_and_ends_at_the_floor(scheduler, updates, warmup, restarts):
     training = TrainingSection(scheduler=scheduler, warmup=warmup, restarts=restarts, learning_rate=1e-2)
     optimiser = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(2))], lr=training.learning_rate)
     schedule = make_schedule(optimiser, training, updates)
