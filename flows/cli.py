@@ -14,6 +14,7 @@ import click
 
 from flows.console import PROGRAM, Terminal
 from flows.parameters import settle, settle_round
+from flows.server import start_own_server
 from lora_core import __version__
 from lora_core.errors import ResourceError
 from lora_core.experiment import (
@@ -67,11 +68,13 @@ def _experiment(command: Command) -> Command:
 
 
 def _flow(name: str) -> Callable[..., Any]:
-    """The flow of a module; a server that cannot start would be waited for in vain, so that is seen first."""
-    from lora_core.doctor import check_server_versions
+    """The flow of a module, with a server to run on; one that cannot start would be waited for in vain."""
+    from lora_core.doctor import check_server, check_server_versions
 
-    if (check := check_server_versions()).status == "fail":
-        raise ResourceError(check.line)
+    for check in (check_server_versions(), check_server(_server_address())):
+        if check.status == "fail":
+            raise ResourceError(check.line)
+    start_own_server()
     flow: Callable[..., Any] = getattr(importlib.import_module(f"flows.{name}"), f"{name}_flow")
     return flow
 

@@ -24,7 +24,7 @@ _PACKAGES = ("torch", "diffusers", "transformers", "peft", "accelerate", "optuna
 _FASTAPI_BROKEN = (0, 151)
 """From here on, the server of Prefect 3.8 does not start."""
 _LITTLE_DISK = 5 * 2**30
-_SERVER_TIMEOUT = 5.0
+SERVER_TIMEOUT = 5.0
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def examine(workspace: Path | None = None, server: str | None = None) -> list[Ch
         server: address of the Prefect API; None: none is configured.
     """
     place = workspace or Path()
-    checks = [_python(), *_packages(), check_server_versions(), _gpu(), _disk(place), _lpips(), _server(server)]
+    checks = [_python(), *_packages(), check_server_versions(), _gpu(), _disk(place), _lpips(), check_server(server)]
     return [*checks, *_workspace(workspace)] if workspace else checks
 
 
@@ -125,16 +125,21 @@ def _lpips() -> Check:
     return _answered(choose)
 
 
-def _server(address: str | None) -> Check:
+def check_server(address: str | None) -> Check:
+    """Whether the Prefect server at this address answers, in at most `SERVER_TIMEOUT` seconds; None: there is none."""
     if address is None:
         return Check("ok", "no Prefect server configured: each command starts one of its own, for itself")
+    problem = None
     try:
-        with urllib.request.urlopen(f"{address.rstrip('/')}/health", timeout=_SERVER_TIMEOUT) as answer:
-            healthy = answer.status == 200
-    except (urllib.error.URLError, OSError, ValueError) as error:
-        says = f"Prefect server {address} does not answer ({error})"
-        return Check("fail", says, "start it with: prefect server start, or unset PREFECT_API_URL")
-    return Check("ok" if healthy else "fail", f"Prefect server {address}")
+        urllib.request.urlopen(f"{address.rstrip('/')}/health", timeout=SERVER_TIMEOUT).close()
+    except urllib.error.HTTPError as error:
+        problem = f"HTTP {error.code}" if error.code >= 500 else None  # below, it answers, if only to those it knows
+    except (OSError, ValueError) as error:
+        problem = str(getattr(error, "reason", error))
+    if problem is None:
+        return Check("ok", f"Prefect server {address}")
+    says = f"the Prefect server {address} does not answer ({problem})"
+    return Check("fail", says, "start it with: prefect server start, or unset PREFECT_API_URL")
 
 
 def _workspace(root: Path) -> list[Check]:

@@ -136,6 +136,14 @@ def test_bad_input_is_one_line_and_costs_nothing(
     assert {path: file_digest(path) for path in before} == before
 
 
+def test_a_server_that_is_configured_and_down_is_named(workspace: Workspace) -> None:
+    environment = os.environ | {"PREFECT_API_URL": "http://127.0.0.1:9/api"}
+    command = [sys.executable, "-m", "flows.cli", "degrade", str(workspace.root)]
+    shown = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert shown.returncode == 3 and shown.stderr.count("\n") == 1
+    assert "http://127.0.0.1:9/api does not answer" in shown.stderr
+
+
 def test_the_traceback_is_there_for_those_who_ask(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["degrade", "--from", str(workspace.root / "nothing"), "--to", "x", "--debug"]) == 2
     shown = capsys.readouterr().err

@@ -118,6 +118,7 @@ def load_study(workspace: Workspace, experiment: Experiment) -> StudyData:
     finished = {one.number for one in rounds}
     begun = {_number(RoundFolder(path)) for path in folder.root.glob("round-*") if path.is_dir()}
     scores = _read_table(best.folder, "table").sort("composite", descending=True, nulls_last=True)
+    meanings = pl.read_parquet_metadata(best.folder.table)
     return StudyData(
         workspace=workspace,
         experiment=experiment,
@@ -127,9 +128,7 @@ def load_study(workspace: Workspace, experiment: Experiment) -> StudyData:
         best=best,
         scores=scores.to_dicts(),
         photo_scores=_read_table(best.folder, "photo_table").to_dicts(),
-        conventions={
-            name: text for name, text in pl.read_parquet_metadata(best.folder.table).items() if name in scores
-        },
+        conventions={name: meanings[name] for name in scores.columns if name in meanings},
     )
 
 

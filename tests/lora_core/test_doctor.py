@@ -55,7 +55,7 @@ def test_a_missing_package_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPa
     assert "missing: peft; pip install peft" in lines(doctor.examine(), "fail")
 
 
-@pytest.mark.parametrize(("status", "expected"), [(200, "ok"), (500, "fail")])
+@pytest.mark.parametrize(("status", "expected"), [(200, "ok"), (401, "ok"), (500, "fail")])
 def test_the_server_is_asked(status: int, expected: str) -> None:
     class Answer(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -68,9 +68,10 @@ def test_the_server_is_asked(status: int, expected: str) -> None:
     with http.server.HTTPServer(("127.0.0.1", 0), Answer) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         address = f"http://127.0.0.1:{server.server_address[1]}/api"
-        checks = doctor.examine(server=address)
+        check = doctor.check_server(address)
         server.shutdown()
-    assert f"Prefect server {address}" in lines(checks, expected)
+    assert check.status == expected and address in check.says
+    assert doctor.check_server(address).status == "fail", "it is gone"
 
 
 def test_a_workspace_that_is_none(tmp_path: Path) -> None:
