@@ -8,12 +8,14 @@ attempt.
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import psutil
 from filelock import FileLock, Timeout
@@ -21,6 +23,11 @@ from filelock import FileLock, Timeout
 from lora_core import errors
 from lora_core.errors import ResourceError, TrainingError, UserError
 from lora_core.files import write_json
+
+_LESS_MEMORY = (
+    "lower training.batch and raise training.accumulation, set training.gradient_checkpointing=true, "
+    "or lower sweep.batch or data.resolution"
+)
 
 
 class ProcessDied(TrainingError):
@@ -68,12 +75,21 @@ def child_main(work: Callable[[list[str]], None]) -> None:
     *arguments, error_file = sys.argv[1:]
     logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s")
     logging.getLogger("lora_core").setLevel(os.environ.get("PHOTO_ENHANCER_LOG", "INFO"))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which then ends this process
     _end_with_parent()
     try:
         work(arguments)
     except UserError as error:
-        write_json(Path(error_file), {"kind": type(error).__name__, "message": str(error)})
-        sys.exit(error.exit_code)
+        _leave(error, Path(error_file))
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":  # torch's, whose import this module does without
+            raise
+        _leave(ResourceError(f"out of GPU memory ({str(error).splitlines()[0]}); {_LESS_MEMORY}"), Path(error_file))
+
+
+def _leave(error: UserError, file: Path) -> NoReturn:
+    write_json(file, {"kind": type(error).__name__, "message": str(error)})
+    sys.exit(error.exit_code)
 
 
 def only_one(folder: Path, timeout: float = 30) -> FileLock:

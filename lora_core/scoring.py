@@ -25,6 +25,7 @@ from lora_core.experiment import Experiment, ScoringSection
 from lora_core.files import file_digest, read_json, value_digest, whole_file, write_json, write_with
 from lora_core.images import list_photos, read_rgb
 from lora_core.perceptual import Perceptual, choose_perceptual
+from lora_core.progress import progress_bar
 from lora_core.workspace import RoundFolder, StudyFolder, Workspace
 
 POINT = {"psnr_y": 1.0, "ssim_y": 0.04, "perceptual": 0.10}
@@ -178,11 +179,11 @@ def _score_entries(
     folder = study.root / "test" / "original"
     originals = _Originals(folder, {name: _digest(folder / f"{name}.png") for name in names})
     scores = {}
-    with ThreadPoolExecutor(WORKERS) as pool:
+    with ThreadPoolExecutor(WORKERS) as pool, progress_bar("score", "cell", len(ids)) as bar:
         rows = pool.map(lambda cell: _score_entry(study, cell, originals, perceptual), ids)
-        for done, (cell, of_cell) in enumerate(zip(ids, rows, strict=True), 1):
+        for cell, of_cell in zip(ids, rows, strict=True):
             scores[cell] = of_cell
-            _log.info("scored %d of %d: %s", done, len(ids), cell)
+            bar.update()
     return scores
 
 

@@ -1,10 +1,11 @@
 """The command line as a user meets it: help at once, errors in one line, nothing lost."""
 
+import logging
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,21 @@ COMMANDS = ("init", "degrade", "train", "sweep", "score", "round", "tune", "repo
 
 def run_in_process(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-m", "flows.cli", *arguments], capture_output=True, text=True)
+
+
+@pytest.fixture(autouse=True)
+def _terminal_of_its_own() -> Iterator[None]:
+    """A command sets up environment and logging for the whole process, which here goes on."""
+    environment = dict(os.environ)
+    loggers = [logging.getLogger(name) for name in ("lora_core", "tasks", "flows")]
+    before = [(logger.level, logger.propagate, list(logger.handlers)) for logger in loggers]
+    yield
+    os.environ.clear()
+    os.environ.update(environment)
+    for logger, (level, propagate, handlers) in zip(loggers, before, strict=True):
+        logger.setLevel(level)
+        logger.propagate = propagate
+        logger.handlers[:] = handlers
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ the others are degraded anew by the same recipe, so that caching does not freeze
 after everything that decides its content and is never looked up by position or file name alone.
 """
 
-import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,7 +23,6 @@ from lora_core.images import read_rgb
 from lora_core.randomness import numpy_generator
 from lora_core.workspace import Workspace
 
-log = logging.getLogger(__name__)
 _VERSION = 1
 _ENCODE_BATCH = 8
 
@@ -132,7 +130,6 @@ def _build(
             array.flush()
         del arrays, array
         write_json(temporary / "done.json", {"pairs": [pair.name for pair in pairs], "views": experiment.data.views})
-    log.info("cached %d views of %d pairs", shape[0], len(pairs))
 
 
 def _crops_ahead(pairs: list[Pair], experiment: Experiment) -> Iterator[list[tuple[np.ndarray, np.ndarray]]]:

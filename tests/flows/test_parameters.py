@@ -13,7 +13,7 @@ from lora_core.errors import ConfigError
 from lora_core.experiment import load_preset, save_experiment, value_at, with_values
 from lora_core.workspace import Workspace
 
-FLOWS = ("prepare", "train", "sweep", "score", "round", "tuning", "report", "demo", "doctor")
+FLOWS = ("init", "prepare", "train", "sweep", "score", "round", "tuning", "report", "demo", "doctor")
 
 
 @pytest.fixture
