@@ -102,9 +102,9 @@ def _making(run: Experiment, result: dict[str, Any], done: dict[str, Any]) -> st
 
 
 def _use(settings: dict[str, Any]) -> str:
-    here = "**Photo Enhancer** takes all settings from `settings.json`:\n\n```\nphoto-enhancer enhance PHOTOS\n```"
+    here = "`settings.json` holds everything that the scored pictures were made with."
     if settings["base"]["model"] == "pocket":
-        return f"{here}\n\nThe `pocket` base ships inside Photo Enhancer; no other program can load it."
+        return f"{here} The `pocket` base ships inside Photo Enhancer (`lora_core/bases/pocket`, a diffusers folder)."
     return f"{here}\n\n{_web_ui(settings)}\n\n{_diffusers(settings)}\n\n{_losses(settings)}"
 
 

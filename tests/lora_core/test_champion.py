@@ -133,7 +133,7 @@ def test_the_card_tells_what_a_reader_needs(tmp_path: Path) -> None:
         "sampling steps 10",
         "a start noise of 0 (they always start with all of it) and a detail return of 0.5",
         "only Photo Enhancer reproduces the scores",
-        "photo-enhancer enhance",
+        "`settings.json` holds everything",
         "ended by its time limit in epoch 4 of 20",
     ):
         assert words in card, words
