@@ -15,7 +15,7 @@ from diffusers import AutoencoderTiny
 from lora_core.pretraining.assemble import save_pipeline
 from lora_core.pretraining.autoencoder import AutoencoderRecipe, train_autoencoder, widen_latents
 from lora_core.pretraining.photos import PhotoPool
-from lora_core.pretraining.text import build_text_encoder, learn_tokenizer
+from lora_core.pretraining.text import build_text_encoder, build_tokenizer
 from lora_core.pretraining.unet import LatentPool, TextConditionedUNet, UNetRecipe, build_unet, train_unet
 
 NARROW = AutoencoderRecipe(latent_channels=8, images=92_000)
@@ -23,20 +23,23 @@ WIDE = AutoencoderRecipe(seed=1, latent_channels=16, images=36_000, learning_rat
 UNET = UNetRecipe(images=36_000)
 
 
-def train_unet_stage(work: Path, autoencoder: AutoencoderTiny, photos: PhotoPool, recipe: UNetRecipe) -> LatentPool:
-    """Trains the UNet and text encoder on the photographs' latents; returns the latents.
-
-    The trained parts are written to `work/pipeline` by `assemble.save_pipeline`.
-    """
+def train_unet_stage(work: Path, autoencoder: AutoencoderTiny, photos: PhotoPool, recipe: UNetRecipe) -> None:
+    """Trains UNet and text encoder on the photographs' latents and writes the pipeline to `work/pipeline`."""
     autoencoder.requires_grad_(False)
-    pool = LatentPool.encode(photos, autoencoder, factor=4)
-    tokenizer = learn_tokenizer(sorted(set(pool.captions)), work / "tokenizer")
+    factor = 2 ** (len(autoencoder.config.block_out_channels) - 1)
+    pool = LatentPool.encode(photos, autoencoder, factor)
+    tokenizer = build_tokenizer(list(pool.captions))
     text = build_text_encoder(tokenizer, width=recipe.text_width, layers=recipe.text_layers, seed=recipe.seed)
     model = TextConditionedUNet(build_unet(recipe, autoencoder.config.latent_channels), text, tokenizer)
     train_unet(recipe, model, pool, work / "unet")
-    card = Path(__file__).with_name("pocket_card.md").read_text(encoding="utf-8")
-    save_pipeline(autoencoder, model, pool.scaling_factor, card, work / "pipeline")
-    return pool
+    save_pipeline(autoencoder, model, pool.scaling_factor, card(recipe, len(photos.names)), work / "pipeline")
+
+
+def card(recipe: UNetRecipe, photographs: int) -> str:
+    """The model card: the recipes as they were run, and on how many photographs."""
+    stages = {"narrow autoencoder": NARROW, "widened autoencoder": WIDE, "UNet and text encoder": recipe}
+    recipes = "\n".join(f"- {name}: `{stage.model_dump_json()}`" for name, stage in stages.items())
+    return f"# Pocket base\n\nTrained by `lora_core.pretraining.pocket` on {photographs} photographs.\n\n{recipes}\n"
 
 
 def main() -> None:

@@ -1,13 +1,11 @@
-"""A small CLIP text side: a byte-pair tokenizer learnt from captions, and a text encoder trained with the UNet."""
+"""A small CLIP text side: a tokenizer made from the captions, and a text encoder that is trained with the UNet."""
 
-import json
-from pathlib import Path
+import re
+from collections import Counter
 
 import torch
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from lora_core.files import write_text
 from lora_core.randomness import seed_for
 
 START, END = "<|startoftext|>", "<|endoftext|>"
@@ -19,35 +17,39 @@ def caption_of(name: str) -> str:
     return "a photo" if words.isdigit() else f"a photo of {words}"
 
 
-def learn_tokenizer(captions: list[str], folder: Path, *, vocabulary: int = 1024, length: int = 24) -> CLIPTokenizer:
-    """Learns CLIP-style byte-pair merges and writes them as a tokenizer folder of transformers.
+def build_tokenizer(captions: list[str], *, vocabulary: int = 4096, length: int = 24) -> CLIPTokenizer:
+    """A CLIP tokenizer that knows every letter, and the captions' words whole, frequent ones first.
+
+    Its merges spell each word from left to right. A trained byte-pair model would be no better on so few words, and
+    the library's trainer breaks ties at random, so that no run could be repeated.
 
     Args:
         vocabulary: tokens at most, special ones included.
         length: tokens a prompt is padded or cut to.
     """
-    tokenizer = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
-    tokenizer.normalizer = normalizers.Lowercase()
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    letters = sorted({letter for caption in captions for letter in caption.lower()} | set("abcdefghijklmnopqrstuvwxyz"))
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocabulary, end_of_word_suffix="</w>", initial_alphabet=letters, show_progress=False
+    words = Counter(word for caption in captions for word in re.findall(r"\w+|[^\w\s]+", caption.lower()))
+    letters = sorted({letter for word in words for letter in word} | set("abcdefghijklmnopqrstuvwxyz0123456789"))
+    pieces = dict.fromkeys([*letters, *(f"{letter}</w>" for letter in letters)])
+    merges: dict[tuple[str, str], None] = {}
+    for word in sorted(words, key=lambda word: (-words[word], word)):
+        if len(pieces) + len(word) + 2 > vocabulary:
+            break
+        left = word[0]
+        for number, letter in enumerate(word[1:], 2):
+            right = letter + ("</w>" if number == len(word) else "")
+            merges.setdefault((left, right))
+            left += right
+            pieces.setdefault(left)
+    numbers = {piece: number for number, piece in enumerate([*pieces, START, END])}
+    return CLIPTokenizer(
+        vocab=numbers,
+        merges=list(merges),
+        model_max_length=length,
+        bos_token=START,
+        eos_token=END,
+        unk_token=END,
+        pad_token=END,
     )
-    tokenizer.train_from_iterator(captions, trainer)
-    learnt = json.loads(tokenizer.to_str())["model"]
-    # Every letter also at the end of a word, so that no lower-case Latin text is unknown.
-    pieces = dict.fromkeys([*learnt["vocab"], *(f"{letter}</w>" for letter in letters), START, END])
-    merges = [" ".join(pair) if isinstance(pair, list) else pair for pair in learnt["merges"]]
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text(
-        folder / "vocab.json", json.dumps({piece: number for number, piece in enumerate(pieces)}, ensure_ascii=False)
-    )
-    write_text(folder / "merges.txt", "\n".join(["#version: 0.2", *merges]) + "\n")
-    clip = CLIPTokenizer.from_pretrained(
-        folder, model_max_length=length, bos_token=START, eos_token=END, unk_token=END, pad_token=END
-    )
-    clip.save_pretrained(folder)
-    return clip
 
 
 def build_text_encoder(tokenizer: CLIPTokenizer, *, width: int, layers: int, seed: int) -> CLIPTextModel:
