@@ -65,7 +65,7 @@ def made(study: StudyFolder, folder: RoundFolder) -> dict[str, bytes]:
     return {str(file.relative_to(study.root)): file.read_bytes() for file in files}
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL and process groups are POSIX; Windows is tested by hand")
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL and process groups are POSIX's")
 def test_killed_in_training_sweep_and_scoring_gives_the_same_bytes(tmp_path, miniature, photos):
     undisturbed = make_workspace(tmp_path / "undisturbed", miniature, photos)
     finish(undisturbed)
