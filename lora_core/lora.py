@@ -175,8 +175,14 @@ def _plain(name: str) -> str:
     return name.replace(".default.", ".")
 
 
+def _bare(model: nn.Module) -> nn.Module:
+    """The model inside what accelerate wraps it in for several processes."""
+    inner = getattr(model, "module", model)
+    return inner if isinstance(inner, nn.Module) else model
+
+
 def _named(prefix: str, model: nn.Module) -> dict[str, Tensor]:
-    state = get_peft_model_state_dict(model)
+    state = get_peft_model_state_dict(_bare(model))
     return {f"{prefix}.{key}": value.detach().float().cpu().clone() for key, value in state.items()}
 
 
@@ -184,7 +190,7 @@ def _peft_metadata(adapter: Adapter) -> dict[str, Any]:
     """PEFT's configuration of each part, under `unet.` and `text_encoder.`, as diffusers reads it."""
     metadata = {}
     for prefix, model in (("unet", adapter.base.unet), ("text_encoder", adapter.base.text_encoder)):
-        if config := getattr(model, "peft_config", {}).get("default"):
+        if config := getattr(_bare(model), "peft_config", {}).get("default"):
             values = {
                 key: sorted(value) if isinstance(value, set) else value for key, value in config.to_dict().items()
             }

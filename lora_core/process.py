@@ -39,7 +39,7 @@ def run_in_process(module: str, arguments: list[str], folder: Path, *, processes
 
     Args:
         folder: the child's error file lives here.
-        processes: more than one are started by accelerate's launcher.
+        processes: more than one are started by torch's launcher, whose settings accelerate reads in each.
 
     Raises:
         UserError: what the child raised.
@@ -50,8 +50,7 @@ def run_in_process(module: str, arguments: list[str], folder: Path, *, processes
     error_file.unlink(missing_ok=True)
     command = [sys.executable, "-m"]
     if processes > 1:
-        command += ["accelerate.commands.launch", "--num_processes", str(processes), "--num_machines", "1",
-                    "--mixed_precision", "no", "--dynamo_backend", "no", "-m"]  # fmt: skip
+        command += ["torch.distributed.run", "--standalone", "--nproc_per_node", str(processes), "-m"]
     # Threads that spin while they wait make a shared machine slower than one thread.
     environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "PHOTO_ENHANCER_PARENT": str(os.getpid())}
     child = subprocess.Popen([*command, module, *arguments, str(error_file)], env=environment)

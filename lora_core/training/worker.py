@@ -8,7 +8,7 @@ import torch
 from accelerate import Accelerator
 
 from lora_core.bases import base_digest
-from lora_core.bases.stable_diffusion import open_base
+from lora_core.bases.stable_diffusion import default_device, open_base
 from lora_core.data.latents import view_cache
 from lora_core.data.pairs import Pair, training_pairs
 from lora_core.errors import BaseModelError, ConfigError
@@ -59,7 +59,8 @@ def train(workspace: Workspace, experiment: Experiment, number: int) -> None:
 def set_up(workspace: Workspace, experiment: Experiment, pairs: list[Pair], base_digest: str, digest: str) -> Run:
     """Opens the base, caches the views, attaches the LoRA and makes the optimiser."""
     torch.set_grad_enabled(False)
-    accelerator = Accelerator(mixed_precision="fp16" if experiment.base.precision == "fp16" else "no")
+    precision = "fp16" if experiment.base.precision == "fp16" else "no"
+    accelerator = Accelerator(mixed_precision=precision, cpu=default_device().type == "cpu")
     if accelerator.num_processes != experiment.training.processes:
         raise ConfigError(
             f"training.processes is {experiment.training.processes}, {accelerator.num_processes} were started"
