@@ -146,13 +146,12 @@ def _restore_all(
         embedding = text.repeat_interleave(len(batch.names), dim=0)
         latents = restore_latents(base, batch.latents, embedding, start, kappa, batch.noise, experiment.sweep)
         decoded = base.decode(latents)
+        if not torch.isfinite(decoded).all():
+            names = ", ".join(batch.names)
+            raise DataError(f"the base gave values that are not finite for {names}; use base.precision=bf16 or fp32")
         for share, named in pictures.items():
             restored = to_rgb(return_detail(decoded, batch.dropped, share))
             for name, picture in zip(batch.names, restored, strict=True):
-                if not torch.isfinite(decoded).all():
-                    raise DataError(
-                        f"the base gave values that are not finite for {name}; use base.precision=bf16 or fp32"
-                    )
                 named[name] = picture[: batch.sizes[0], : batch.sizes[1]]
     return pictures
 
