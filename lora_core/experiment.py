@@ -20,7 +20,6 @@ PresetName = Literal["pocket", "restoration", "baseline"]
 DegradationName = Literal["light", "medium", "heavy", "single", "pocket", "own"]
 Optimizer = Literal["adamw", "adamw8bit"]
 Scheduler = Literal["constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial"]
-Strength = float
 
 
 def _field(position: int, default: Any, description: str, **bounds: Any) -> Any:
