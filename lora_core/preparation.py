@@ -13,9 +13,10 @@ from PIL import Image
 from lora_core.data.pairs import dataset_digest, test_pairs, training_pairs
 from lora_core.degradation import degrade_folder
 from lora_core.errors import ConfigError, DataError
-from lora_core.experiment import Experiment, apply_overrides, load_preset, to_yaml
+from lora_core.experiment import Experiment, apply_overrides, load_preset
 from lora_core.files import file_digest, require_space, write_text, write_with
 from lora_core.images import Unreadable, check_photos, list_photos
+from lora_core.settings import to_yaml
 from lora_core.workspace import Workspace
 
 logger = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from lora_core.experiment import Experiment, to_yaml
+from lora_core.experiment import Experiment
 from lora_core.files import write_text
 from lora_core.report.data import StudyData, load_study
 from lora_core.report.drawings import draw_curves, draw_front, draw_rounds, draw_slices
@@ -19,6 +19,7 @@ from lora_core.report.summary import summarise
 from lora_core.report.tables import full_table, round_lines, short_table
 from lora_core.report.words import counted, number, percent, plain, signed
 from lora_core.scoring import POINT
+from lora_core.settings import to_yaml
 from lora_core.workspace import Workspace
 
 _TEMPLATES = Path(__file__).with_name("templates")

@@ -4,8 +4,8 @@ import pytest
 
 from lora_core.errors import ConfigError
 from lora_core.experiment import (
+    Experiment,
     apply_overrides,
-    known_keys,
     load_experiment,
     load_preset,
     parse_experiment,
@@ -13,6 +13,7 @@ from lora_core.experiment import (
     value_at,
     with_values,
 )
+from lora_core.settings import known_keys
 
 PRESETS = ("pocket", "restoration", "baseline")
 
@@ -94,7 +95,7 @@ def test_a_file_that_is_no_experiment_is_named(content, tmp_path):
 def test_unknown_presets_are_named_and_every_key_is_settable():
     with pytest.raises(ConfigError, match="did you mean 'pocket'"):
         load_preset("pockett")
-    assert {"name", "training.epochs", "tuning.dimensions"} <= set(known_keys())
+    assert {"name", "training.epochs", "tuning.dimensions"} <= set(known_keys(Experiment))
 
 
 def test_a_digest_follows_its_sections_alone():
