@@ -25,6 +25,7 @@ from lora_core.experiment import (
     apply_overrides,
     load_preset,
 )
+from lora_core.pretraining.recipe import RecipePreset
 from lora_core.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -249,6 +250,27 @@ def report(show: bool, **where: Any) -> None:
     click.echo(path)
     if show:
         webbrowser.open(path.absolute().as_uri())
+
+
+@cli.command()
+@click.argument("work", type=_PATH)
+@click.option("--recipe", type=_PATH, metavar="FILE", help="The recipe; without it, the one WORK was begun with.")
+@click.option("--preset", type=click.Choice(get_args(RecipePreset)), help="A shipped recipe instead of a file.")
+@click.option("--data", type=_PATH, metavar="PATH", help="The photographs: short for --set data.path=PATH.")
+@click.option("--resume", type=_PATH, metavar="BASE", help="Continue from this base or checkpoint folder.")
+@_set
+@_terminal
+def pretrain(data: Path | None, overrides: tuple[str, ...], **where: Any) -> None:
+    """Train a base model on photographs, from scratch or continued; ends with a base and a report."""
+    from lora_core.pretraining.launch import settle_recipe
+    from lora_core.pretraining.work import BaseWork
+
+    changes = (*([f"data.path={data}"] if data else []), *overrides)
+    work = BaseWork(where["work"])
+    settle_recipe(work, where["recipe"], where["preset"], changes, where["resume"])
+    done = _flow("pretrain")(**where, overrides=changes)
+    click.echo(f"Ended: {done['stopped']}.\nBase: {work.base}\nReport: {work.report}")
+    click.echo(f"Next: {PROGRAM} init DIR --photos FOLDER --set base.model={shlex.quote(str(work.base))}")
 
 
 @cli.command()

@@ -7,7 +7,8 @@ sRGB, palettes and grey are expanded, CMYK is converted through its profile, and
 
 import io
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,17 +77,42 @@ def read_photo(path: Path) -> Photo:
         DataError: the file is missing, damaged, no image, or of a kind whose colours are not defined (float samples).
     """
     try:
-        return _to_photo(_decode(path.read_bytes()))
-    except UnidentifiedImageError as error:
-        raise DataError(f"{path}: not an image file") from error
-    except (*_DAMAGE, Image.DecompressionBombError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or type(error).__name__
-        raise DataError(f"{path}: {reason}") from error
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror or error}") from error
+    return _read(data, str(path))
 
 
 def read_rgb(path: Path) -> np.ndarray:
     """The colours of a photograph, (height, width, 3) uint8 sRGB. Raises as `read_photo`."""
     return read_photo(path).rgb
+
+
+def read_rgb_bytes(data: bytes, name: str) -> np.ndarray:
+    """The colours of a photograph in memory, (height, width, 3) uint8 sRGB.
+
+    Args:
+        data: the whole image file.
+        name: stands in errors where `read_photo` has the path.
+
+    Raises:
+        DataError: as `read_photo`.
+    """
+    return _read(data, name).rgb
+
+
+def header_size(data: bytes, name: str) -> tuple[int, int]:
+    """(width, height) in pixels by the header alone, as stored: before EXIF orientation.
+
+    Args:
+        data: the image file, or so much of its beginning that the header is whole.
+        name: stands in errors.
+
+    Raises:
+        DataError: no header of an image that can be read.
+    """
+    with _explained(name), Image.open(io.BytesIO(data)) as image:
+        return image.size
 
 
 def check_photos(
@@ -133,6 +159,23 @@ def write_image(path: Path, rgb: np.ndarray) -> None:
     """Writes (height, width, 3) uint8 sRGB in the format of the suffix, whole or not at all; see `encode_image`."""
     data = encode_image(rgb, path.suffix)
     write_with(path, lambda name: name.write_bytes(data))
+
+
+def _read(data: bytes, name: str) -> Photo:
+    with _explained(name):
+        return _to_photo(_decode(data))
+
+
+@contextmanager
+def _explained(name: str) -> Iterator[None]:
+    """Turns what decoders raise into a DataError that begins with the name."""
+    try:
+        yield
+    except UnidentifiedImageError as error:
+        raise DataError(f"{name}: not an image file") from error
+    except (*_DAMAGE, Image.DecompressionBombError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or type(error).__name__
+        raise DataError(f"{name}: {reason}") from error
 
 
 def _decode(data: bytes) -> Image.Image:

@@ -48,6 +48,7 @@ class DataSection(Section):
         10, "auto", "Latents of all images in one file on disk; auto: where framing is resize and they fit cache_limit"
     )
     cache_limit: float = field(11, 20.0, "GiB that cached latents may take", gt=0)
+    terms: str = field(12, "not stated", "Where the images come from and on what terms, for the model card")
 
 
 class AutoencoderSection(Section):

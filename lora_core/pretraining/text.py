@@ -2,22 +2,19 @@
 
 import re
 from collections import Counter
+from collections.abc import Iterable
 
 import torch
+from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from lora_core.pretraining.data.sources.classes import caption_of as caption_of
 from lora_core.randomness import seed_for
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 
 
-def caption_of(name: str) -> str:
-    """The caption of a class-named file: `Afghan_hound` becomes `a photo of Afghan hound`; a number says nothing."""
-    words = name.replace("_", " ").strip()
-    return "a photo" if words.isdigit() else f"a photo of {words}"
-
-
-def build_tokenizer(captions: list[str], *, vocabulary: int = 4096, length: int = 24) -> CLIPTokenizer:
+def build_tokenizer(captions: Iterable[str], *, vocabulary: int = 4096, length: int = 24) -> CLIPTokenizer:
     """A CLIP tokenizer that knows every letter, and the captions' words whole, frequent ones first.
 
     Its merges spell each word from left to right. A trained byte-pair model would be no better on so few words, and
@@ -70,3 +67,11 @@ def build_text_encoder(tokenizer: CLIPTokenizer, *, width: int, layers: int, see
                 pad_token_id=tokenizer.pad_token_id,
             )
         )
+
+
+def token_ids(tokenizer: CLIPTokenizer, captions: list[str]) -> Tensor:
+    """Token numbers, int64 (captions, length), padded or cut to the tokenizer's length."""
+    tokens = tokenizer(
+        captions, padding="max_length", truncation=True, max_length=tokenizer.model_max_length, return_tensors="pt"
+    )
+    return tokens.input_ids

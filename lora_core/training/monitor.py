@@ -32,15 +32,19 @@ class Monitor:
         updates: int,
         done: int,
         describe: Callable[[int], list[str]],
+        first: int = 0,
     ):
-        """`describe` names the files of an update; lines of a killed run past `done` updates are cut off."""
+        """`describe` names the files of an update; lines of a killed run past `done` updates are cut off.
+
+        `first` images were seen by the weights before this run.
+        """
         self.images_per_update, self.images_per_epoch = images_per_update, images_per_epoch
-        self.describe = describe
+        self.describe, self.first = describe, first
         self.log = log
         self.pending: list[tuple[int, Tensor, float]] = []
         log.parent.mkdir(parents=True, exist_ok=True)
         _cut(log, done)
-        self.writer = SummaryWriter(str(tensorboard), purge_step=done * images_per_update)
+        self.writer = SummaryWriter(str(tensorboard), purge_step=first + done * images_per_update)
         self.bar = progress_bar("train", "update", updates, done)
 
     def update(self, number: int, loss: Tensor, learning_rate: float) -> None:
@@ -67,7 +71,7 @@ class Monitor:
                     "base.precision=bf16 or fp32. Checkpoints saved before are kept"
                 )
         number, _, rate = self.pending[-1]
-        images, loss = number * self.images_per_update, sum(losses) / len(losses)
+        images, loss = self.first + number * self.images_per_update, sum(losses) / len(losses)
         row = {
             "images": images,
             "epoch": round(images / self.images_per_epoch, 4),
