@@ -12,11 +12,12 @@ from prefect.deployments.runner import RunnerDeployment
 from flows.demo import demo_flow
 from flows.init import init_flow
 from flows.prepare import prepare_flow
+from flows.pretrain import pretrain_flow
 from flows.report import report_flow
 from flows.round import round_flow
 from flows.tuning import tuning_flow
 
-FLOWS = (init_flow, prepare_flow, round_flow, tuning_flow, report_flow, demo_flow)
+FLOWS = (init_flow, prepare_flow, round_flow, tuning_flow, report_flow, pretrain_flow, demo_flow)
 
 
 def deployments() -> list[RunnerDeployment]:

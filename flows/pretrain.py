@@ -55,7 +55,11 @@ def restore_on_top(place: BaseWork, plan: Recipe) -> dict[str, Any]:
             "pocket",
             Path(plan.evaluation.restoration_train),
             Path(plan.evaluation.restoration_test),
-            overrides=(f"base.model={place.base.absolute()}", "name=restoration"),
+            overrides=(
+                f"base.model={place.base.absolute()}",
+                "name=restoration",
+                *plan.evaluation.restoration_settings,
+            ),
         )
     result = round_flow(workspace.root)
     note_gain(place, plan, result, str(workspace.study("restoration").report))

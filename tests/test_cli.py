@@ -20,7 +20,7 @@ from lora_core.preparation import create_workspace, degrade_workspace
 from lora_core.training import launch
 from lora_core.workspace import Workspace
 
-COMMANDS = ("init", "degrade", "train", "sweep", "score", "round", "tune", "report", "demo", "doctor")
+COMMANDS = ("init", "degrade", "train", "sweep", "score", "round", "tune", "report", "pretrain", "demo", "doctor")
 
 
 def run_in_process(*arguments: str) -> subprocess.CompletedProcess[str]:

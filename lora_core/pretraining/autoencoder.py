@@ -72,7 +72,7 @@ def principal_components(pixels: np.ndarray, count: int) -> tuple[np.ndarray, np
     variances, vectors = np.linalg.eigh(np.cov((flat - mean).T))
     vectors = vectors[:, ::-1][:, :count]
     vectors = vectors * np.sign(vectors[np.abs(vectors).argmax(0), range(count)])  # eigh leaves the sign open
-    projection = (vectors * variances[::-1][:count] ** -0.25).T
+    projection = 0.5 * (vectors * variances[::-1][:count] ** -0.25).T  # half: the decoder begins with 3 tanh(z / 3)
     return projection.reshape(count, 3, _CELL, _CELL).astype(np.float32), (-projection @ mean).astype(np.float32)
 
 
@@ -81,7 +81,7 @@ def fix_encoder(encoder: Any, weights: np.ndarray, bias: np.ndarray) -> None:
     """Sets an EncoderTiny of three resolutions so that it answers conv(pixels, weights, bias, stride 4) exactly.
 
     Two convolutions of stride 2 each move a square of 2x2 values into channels; residual blocks add nothing. An offset
-    keeps every value positive, as the blocks end in a ReLU.
+    keeps every value positive, as the blocks end in a ReLU. EncoderTiny itself maps pixels to [0, 1] first.
     """
     convolutions: list[Any] = [layer for layer in encoder.layers if isinstance(layer, nn.Conv2d)]
     first, *gathering, last = convolutions
@@ -102,8 +102,8 @@ def fix_encoder(encoder: Any, weights: np.ndarray, bias: np.ndarray) -> None:
     projection = torch.from_numpy(weights)
     for outer_row, outer_column, row, column in np.ndindex(2, 2, 2, 2):
         own = (2 * outer_row + outer_column) * 12 + (2 * row + column) * 3
-        last.weight[:, own : own + 3, 1, 1] = projection[:, :, 2 * outer_row + row, 2 * outer_column + column]
-    last.bias.copy_(torch.from_numpy(bias) - _OFFSET * projection.sum((1, 2, 3)))
+        last.weight[:, own : own + 3, 1, 1] = 2 * projection[:, :, 2 * outer_row + row, 2 * outer_column + column]
+    last.bias.copy_(torch.from_numpy(bias) - (1 + 2 * _OFFSET) * projection.sum((1, 2, 3)))
 
 
 @torch.no_grad()

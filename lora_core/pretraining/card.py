@@ -34,9 +34,9 @@ def base_card(
     """
     parts = [
         f"# {recipe.name}",
-        f"A latent diffusion model of Stable Diffusion's shape, {unet['parameters'] / 1e6:.1f} million parameters beside "
-        "the autoencoder, trained by `photo-enhancer pretrain`. It opens with diffusers' `StableDiffusionPipeline` and "
-        "`StableDiffusionImg2ImgPipeline`.",
+        f"A latent diffusion model of Stable Diffusion's shape, {unet['parameters'] / 1e6:.1f} million parameters "
+        "beside the autoencoder, trained by `photo-enhancer pretrain`. It opens with diffusers' "
+        "`StableDiffusionPipeline` and `StableDiffusionImg2ImgPipeline`.",
         f"## Data\n\n{survey['train']:,} images to train on, {survey['validation']:,} to validate, "
         f"{survey['rejected']:,} rejected. {recipe.data.terms}.",
         f"## Training\n\n{_training(recipe, autoencoder, unet)}",

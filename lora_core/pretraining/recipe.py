@@ -66,9 +66,9 @@ class AutoencoderSection(Section):
     encoder_blocks: tuple[int, ...] = field(4, (0, 0, 0), "Residual blocks a resolution, finest first", min_length=2)
     decoder_blocks: tuple[int, ...] = field(5, (2, 2, 1), "Residual blocks a resolution, coarsest first", min_length=2)
     crop: int = field(6, 64, "Side of a training crop in pixels", ge=16, multiple_of=8)
-    epochs: int = field(7, 40, "Passes over the training images", ge=1)
+    epochs: int = field(7, 20, "Passes over the training images", ge=1)
     batch: int = field(8, 8, "Crops a step and process", ge=1)
-    learning_rate: float = field(9, 2e-2, "Peak rate (of Muon: of the orthogonal update)", gt=0)
+    learning_rate: float = field(9, 8e-3, "Peak rate (of Muon: of the orthogonal update)", gt=0)
     optimizer: Literal["adamw", "muon"] = field(10, "muon", "AdamW, or Muon on the inner convolutions")
     latent_noise: float = field(11, 0.01, "Standard deviation of the noise on the latents in training", ge=0)
 
@@ -148,6 +148,9 @@ class EvaluationSection(Section):
     distance_images: int = field(5, 0, "Generated images for FID and KID; 0: not computed", ge=0)
     restoration_train: str | None = field(6, None, "Clean photographs to train a restoration LoRA on top; empty: none")
     restoration_test: str | None = field(7, None, "Clean photographs to score it on")
+    restoration_settings: tuple[str, ...] = field(
+        8, (), "Changes to the preset `pocket` for that round, each as section.key=value"
+    )
 
     @model_validator(mode="after")
     def _timesteps_exist(self) -> Self:

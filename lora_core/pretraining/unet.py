@@ -34,6 +34,7 @@ def noise_scheduler(prediction: str) -> DDIMScheduler:
         beta_schedule="scaled_linear",
         clip_sample=False,
         set_alpha_to_one=True,
+        steps_offset=1,
         timestep_spacing="trailing",
         prediction_type=prediction,
     )
@@ -164,7 +165,7 @@ class UNetStage:
         return self._loss(latents, tokens, timesteps, noise).mean()
 
     def validate(self) -> dict[str, Any]:
-        """The loss on held-out images at each timestep of the grid, with fixed noise, its mean, and that of seen ones."""
+        """The loss on held-out images at each timestep of the grid, noise fixed, its mean, and that on seen ones."""
         grid = self.recipe.evaluation.timesteps
         by_timestep = {str(place): self._at(place, self.held_out) for place in grid}
         return {
@@ -195,12 +196,11 @@ class UNetStage:
         for rows in torch.arange(len(latents), device=self.device).split(16):
             timesteps = torch.full((len(rows),), timestep, device=self.device)
             losses.append(self._loss(latents[rows], tokens[rows], timesteps, noise[rows]))
-        return round(float(torch.cat(losses).mean()), 6)
+        return round(torch.cat(losses).mean().item(), 6)
 
     def _fixed_noise(self, latents: Tensor) -> Tensor:
-        return torch.randn(latents.shape, generator=torch_generator("validation noise", self.recipe.seed)).to(
-            self.device
-        )
+        generator = torch_generator("validation noise", self.recipe.seed)
+        return torch.randn(latents.shape, generator=generator).to(self.device)
 
     def _loss(self, latents: Tensor, tokens: Tensor, timesteps: Tensor, noise: Tensor) -> Tensor:
         one = torch.ones(len(latents), device=self.device)

@@ -1,9 +1,11 @@
-"""What the main job gains on real photographs: trained on one folder, scored on another, against filters and the base.
+"""What the main job gains on real photographs: trained on one folder, scored on another, against its rivals.
 
     python tests/benchmarks/restoration.py --train TRAIN --test TEST --work WORK [--rounds 1] [--set key=value ...]
 
 TRAIN and TEST are folders of clean photographs; WORK is a new or an unfinished workspace. Prints a table of means over
-the test photographs, and the time that each stage took here.
+the test photographs: the input, the autoencoder alone, classical filters, the base without LoRA, a UNet of the same
+size trained from scratch for the LoRA's own time (`regression.py`), and the LoRA's settings; and the time that each
+stage took here.
 """
 
 import argparse
@@ -11,8 +13,10 @@ import time
 from pathlib import Path
 
 import polars as pl
+from regression import score_regression, train_regression
 
 from lora_core.experiment import Experiment, load_experiment, with_values
+from lora_core.files import read_json
 from lora_core.lineage import read_results
 from lora_core.preparation import create_workspace, prepare
 from lora_core.report import write_report
@@ -72,15 +76,28 @@ def run_round(workspace: Workspace, experiment: Experiment, number: int, results
     return result
 
 
+def regression(workspace: Workspace, experiment: Experiment, best: dict, degraded: dict) -> dict:
+    """The row of a UNet from scratch, trained for the time that the best round's LoRA took."""
+    folder = workspace.study(experiment.name).round(best["round"])
+    seconds = read_json(folder.state / "state.json")["seconds"]
+    base, images = train_regression(workspace, load_experiment(folder.experiment), seconds)
+    scores = score_regression(workspace, experiment, base, degraded)
+    name = f"UNet from scratch, {images:,} views in {seconds:.0f} s"
+    return {**scores, "name": name, "strength": None}
+
+
 def print_results(workspace: Workspace, experiment: Experiment, stages: dict[str, float]) -> None:
     """The references, the best base row, the winner and the most perceptual LoRA row of the best round."""
     results = read_results(workspace.study(experiment.name))
     best = max(results, key=lambda result: result["winner"]["composite"])
-    table = pl.read_parquet(workspace.study(experiment.name).round(best["round"]).table)
+    folder = workspace.study(experiment.name).round(best["round"])
+    table = pl.read_parquet(folder.table)
     lora = table.filter(pl.col("kind") == "lora")
+    rival = regression(workspace, experiment, best, table.filter(pl.col("name") == "input").to_dicts()[0])
     rows = [
         *table.filter(pl.col("kind") == "reference").to_dicts(),
         {**best["base"], "name": f"{best['base']['name']} (best setting)"},
+        rival,
         {**best["winner"], "name": f"winner: {best['winner']['name']}"},
         {**lora.sort("perceptual").to_dicts()[0], "name": "most perceptual LoRA setting"},
         {**lora.sort("psnr_y").to_dicts()[-1], "name": "most faithful LoRA setting"},

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -150,9 +151,7 @@ def test_the_base_opens_in_the_pipelines_of_diffusers_and_carries_its_card(undis
     card, values = (work.base / "README.md").read_text("utf-8"), read_json(work.evaluation)
     assert "synthetic" in card and f"{values['psnr_rgb']:.2f} dB" in card and "seed: 0" in card
     assert set(values["loss_by_timestep"]) == {"25", "500"}
-    assert (
-        "state_every: 8" in card and values["fid"] is None and "evaluation.distance_images" in values["distances_note"]
-    )
+    assert "state_every: 8" in card and values["fid"] is None and "distance_images" in values["distances_note"]
     done = read_json(work.unet.done)
     assert done["stopped"] == "complete" and done["epochs"] >= 3 and 0 < done["busy"] <= 1
     assert [row["epoch"] for row in done["checkpoints"]] == [1, 2, 3]
@@ -187,6 +186,7 @@ def test_cached_latents_train_and_are_made_once(tmp_path, monkeypatch):
     worker.train_unet(work, recipe)
     assert [part.stat().st_mtime_ns for part in parts[:-1]] == stamps[:-1] and parts[-1].exists()
     other = change_recipe(recipe, ["data.image_size=56"])
+    work.unet.done.unlink()
     with pytest.raises(ConfigError, match="holds the latents of other images"):
         worker.train_unet(work, other)
 
@@ -209,7 +209,8 @@ def test_training_stops_on_a_plateau_after_halving_the_rate(tmp_path):
     worker.train_unet(work, recipe)
     done, rates = read_json(work.unet.done), [row["learning_rate"] for row in read_log(work.unet.log)]
     assert done["stopped"] == "plateau" and len(read_log(work.unet.validations)) < 40
-    assert min(rates) < 0.3 * max(rates)
+    halvings = [one for one, then in pairwise(rates) if then < 0.6 * one]
+    assert len(halvings) == 1  # after two validations without improvement; after four the run ends
     assert len(done["checkpoints"]) == 1 and (work.unet.checkpoints / done["checkpoints"][0]["folder"]).exists()
 
 
@@ -338,9 +339,9 @@ def test_the_principal_encoder_is_the_projection(tmp_path):
 
 
 def test_a_recipe_is_needed_and_kept(tmp_path):
-    with pytest.raises(ConfigError, match="--preset pocket, or --recipe FILE"):
+    with pytest.raises(ConfigError, match=r"--preset pocket, or --recipe FILE"):
         settle_recipe(BaseWork(tmp_path), None, None, ())
-    with pytest.raises(ConfigError, match="unknown key 'training.epoch'; did you mean 'training.epochs'"):
+    with pytest.raises(ConfigError, match=r"unknown key 'training\.epoch'; did you mean 'training\.epochs'"):
         settle_recipe(BaseWork(tmp_path), None, "pocket", ("training.epoch=3",))
     recipe = settle_recipe(BaseWork(tmp_path), None, "pocket", ("training.epochs=3",))
     save_settings(recipe, tmp_path / "recipe.yaml")
