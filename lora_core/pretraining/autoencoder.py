@@ -30,7 +30,7 @@ from lora_core.randomness import seed_for, torch_generator
 CROP = 128
 """Side of the centre crops that reconstruction is measured on, in pixels."""
 _CELL, _OFFSET = 4, 1.5
-_SAMPLED_CROPS = 4096
+_SAMPLED_CROPS, _CROPS_A_PHOTO = 4096, 16
 
 
 def build_autoencoder(section: AutoencoderSection, seed: int, stream: ImageStream) -> AutoencoderTiny:
@@ -48,7 +48,8 @@ def build_autoencoder(section: AutoencoderSection, seed: int, stream: ImageStrea
             scaling_factor=1.0,
         )
     if section.encoder == "principal":
-        crops = [stream.pixels(range(first, first + 64), 64) for first in range(0, _SAMPLED_CROPS, 64)]
+        count = min(_SAMPLED_CROPS, _CROPS_A_PHOTO * len(stream.records))
+        crops = [stream.pixels(range(first, first + 64), 64) for first in range(0, count, 64)]
         fix_encoder(autoencoder.encoder, *principal_components(np.concatenate(crops), section.latent_channels))
         autoencoder.encoder.requires_grad_(False)
     scale_latents(autoencoder, stream)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lora_core.errors import DataError
-from lora_core.files import value_digest
+from lora_core.files import read_json, value_digest
 from lora_core.pretraining.assemble import open_base_to_continue
 from lora_core.pretraining.autoencoder import build_autoencoder, open_autoencoder
 from lora_core.pretraining.data.batches import ImageStream
@@ -37,8 +37,10 @@ def autoencoder_folder(work: BaseWork, recipe: Recipe) -> Path | None:
         return Path(recipe.autoencoder.model).expanduser()
     if recipe.resume:
         return Path(recipe.resume).expanduser()
-    trained = work.autoencoder.checkpoints / "model"
-    return trained if trained.exists() else None
+    if not work.autoencoder.done.exists():
+        return None
+    last = read_json(work.autoencoder.done)["checkpoints"][-1]
+    return work.autoencoder.checkpoints / str(last["folder"])
 
 
 def captions_of(stream: ImageStream) -> Iterator[str]:

@@ -1,10 +1,12 @@
 """A small CLIP text side: a tokenizer made from the captions, and a text encoder that is trained with the UNet."""
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 
 import torch
+from tokenizers.pre_tokenizers import ByteLevel
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
@@ -15,16 +17,19 @@ START, END = "<|startoftext|>", "<|endoftext|>"
 
 
 def build_tokenizer(captions: Iterable[str], *, vocabulary: int = 4096, length: int = 24) -> CLIPTokenizer:
-    """A CLIP tokenizer that knows every letter, and the captions' words whole, frequent ones first.
+    """A CLIP tokenizer that knows the captions' letters, and their words, frequent ones first.
 
-    Its merges spell each word from left to right. A trained byte-pair model would be no better on so few words, and
-    the library's trainer breaks ties at random, so that no run could be repeated.
+    As CLIP's, it works on the bytes of UTF-8, written as letters, so any script can be spelt. Its merges spell each
+    word from left to right; a word that meets the merges of a more frequent one is left in two or three pieces. A
+    trained byte-pair model would be no better on so few words, and the library's trainer breaks ties at random, so that
+    no run could be repeated.
 
     Args:
         vocabulary: tokens at most, special ones included.
         length: tokens a prompt is padded or cut to.
     """
-    words = Counter(word for caption in captions for word in re.findall(r"\w+|[^\w\s]+", caption.lower()))
+    normal = (unicodedata.normalize("NFC", caption).lower() for caption in captions)
+    words = Counter(_as_bytes(word) for caption in normal for word in re.findall(r"\w+|[^\w\s]+", caption))
     letters = sorted({letter for word in words for letter in word} | set("abcdefghijklmnopqrstuvwxyz0123456789"))
     pieces = dict.fromkeys([*letters, *(f"{letter}</w>" for letter in letters)])
     merges: dict[tuple[str, str], None] = {}
@@ -47,6 +52,11 @@ def build_tokenizer(captions: Iterable[str], *, vocabulary: int = 4096, length: 
         unk_token=END,
         pad_token=END,
     )
+
+
+def _as_bytes(word: str) -> str:
+    """The word's UTF-8 bytes in the letters that byte-level tokenizers write for them; ASCII stays as it is."""
+    return "".join(piece for piece, _ in ByteLevel(add_prefix_space=False, use_regex=False).pre_tokenize_str(word))
 
 
 def build_text_encoder(tokenizer: CLIPTokenizer, *, width: int, layers: int, seed: int) -> CLIPTextModel:

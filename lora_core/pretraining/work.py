@@ -79,7 +79,7 @@ class BaseWork:
 
     @property
     def autoencoder(self) -> StageFolder:
-        """The autoencoder's stage; its model is the checkpoint `model`."""
+        """The autoencoder's stage; its last checkpoint is what it ends with."""
         return StageFolder(self.root / "autoencoder")
 
     @property

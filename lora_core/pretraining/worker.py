@@ -59,7 +59,7 @@ def train_autoencoder(work: BaseWork, recipe: Recipe) -> None:
     autoencoder = stage.module.autoencoder
     run = Training(work.autoencoder, course, stage, digest, accelerator)
     result = run.fit(
-        save_checkpoint=lambda folder, trained: save_autoencoder(autoencoder, folder.with_name("model")),
+        save_checkpoint=lambda place, _: save_autoencoder(autoencoder, place),
         save_samples=lambda path: show_reconstructions(autoencoder, stage.held_out, path),
         estimated=lambda seconds: log.info(
             "autoencoder: %s updates of %.2f s, about %.0f min", course.updates, seconds, course.updates * seconds / 60
