@@ -138,19 +138,20 @@ def unet_digest(recipe: Recipe, data: str, encoder: str) -> str:
     )
 
 
-def finished(folder: StageFolder, digest: str) -> bool:
-    """Whether the stage is done, whole.
+def finished(folder: StageFolder, digest: str, time_limit: float | None) -> bool:
+    """Whether the stage is done, whole; one that ended at a shorter time limit than this (in minutes) is not.
 
     Raises:
         ConfigError: the folder holds another run.
     """
     if not folder.done.exists():
         return False
-    if read_json(folder.done)["digest"] != digest:
+    done = read_json(folder.done)
+    if done["digest"] != digest:
         raise ConfigError(
             f"{folder.root} holds a training of another recipe or data set; take a new folder, or move it away"
         )
-    return True
+    return done["stopped"] != "time limit" or (time_limit is not None and done["seconds"] >= 60 * time_limit)
 
 
 def trained_before(recipe: Recipe) -> dict[str, Any]:

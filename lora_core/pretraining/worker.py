@@ -18,7 +18,7 @@ from lora_core.pretraining.card import draft_card
 from lora_core.pretraining.course import Course, autoencoder_course, unet_course
 from lora_core.pretraining.data.records import Record
 from lora_core.pretraining.epochs import advised_epochs
-from lora_core.pretraining.estimate import Sizes, check_disk, estimate, words
+from lora_core.pretraining.estimate import Estimate, Sizes, check_disk, estimate, words
 from lora_core.pretraining.evaluation import finish_base
 from lora_core.pretraining.latents import Encoder, cache_bytes, use_cache
 from lora_core.pretraining.loop import Hooks, Loop, Stage
@@ -50,7 +50,7 @@ _MIXED = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 def train_autoencoder(work: BaseWork, recipe: Recipe) -> None:
     """Trains the autoencoder, from its last saved state where there is one, to its manifest."""
     digest = autoencoder_digest(recipe, data_digest(work))
-    if finished(work.autoencoder, digest):
+    if finished(work.autoencoder, digest, recipe.training.time_limit):
         return
     accelerator = start(recipe)
     streams = open_streams(work, recipe, reject_into(work))
@@ -78,20 +78,28 @@ def train_unet(work: BaseWork, recipe: Recipe) -> None:
     if prediction != recipe.unet.prediction:
         raise ConfigError(f"unet.prediction is {recipe.unet.prediction}, {recipe.resume} predicts {prediction}")
     digest = unet_digest(recipe, data_digest(work), encoder_digest(autoencoder))
-    if finished(work.unet, digest):
+    if finished(work.unet, digest, recipe.training.time_limit):
         return
     encoder, photos = Encoder(autoencoder, accelerator.device), len(streams[0].records)
     with accelerator.main_process_first(), progress_bar("latents", "image", photos) as bar:
         sources = latent_sources(work, recipe, encoder, streams, lambda done: bar.update(done - bar.n))
     stage = UNetStage.of(recipe, denoiser, tokenizer, *sources)
     course = settle_course(recipe, photos)
-    run = Training(work.unet, course, stage, digest, accelerator)
-    pipeline = pipeline_of(autoencoder, denoiser, tokenizer, prediction)
     references = {"mean_predictor": stage.mean_predictor(), "base": stage.validate() if recipe.resume else None}
+    run = Training(work.unet, course, stage, digest, accelerator)
+    sizes, ahead = sizes_of(recipe, course, encoder, denoiser), {"epochs": course.epochs - course.first // photos}
+    plan = recipe.model_copy(update={"training": recipe.training.model_copy(update=ahead)})
+
+    def reckon(seconds: float) -> Estimate:
+        return estimate(plan, photos, seconds, sizes)
+
+    if warning := check_disk(reckon(0), work.root):
+        log.warning(warning)
+    pipeline = pipeline_of(autoencoder, denoiser, tokenizer, prediction)
     result = run.fit(
         save_checkpoint=lambda place, trained: save_pipeline(pipeline, place, draft_card(recipe, trained), trained),
         save_samples=lambda path: show_samples(pipeline, recipe, path),
-        estimated=lambda seconds: tell_estimate(work, recipe, course, encoder, denoiser, seconds),
+        estimated=lambda seconds: log.info("estimate: %s", words(reckon(seconds))),
         tensorboard=work.tensorboard / "unet",
     )
     if accelerator.is_main_process:
@@ -116,23 +124,13 @@ def settle_course(recipe: Recipe, photos: int) -> Course:
     return unet_course(recipe, photos, epochs, before["epochs"] * photos)
 
 
-def tell_estimate(
-    work: BaseWork, recipe: Recipe, course: Course, encoder: Encoder, denoiser: Denoiser, seconds: float
-) -> None:
-    """Logs what the run will take and checks the disk.
-
-    Raises:
-        ResourceError: not even one checkpoint and the state fit.
-    """
+def sizes_of(recipe: Recipe, course: Course, encoder: Encoder, denoiser: Denoiser) -> Sizes:
+    """What the parts weigh, for the estimate."""
     weights = list(denoiser.parameters())
     trained = sum(weight.numel() for weight in weights if weight.requires_grad)
     frozen = sum(weight.numel() for weight in (*weights, *encoder.autoencoder.parameters())) - trained
     cached = use_cache(recipe.data, course.photos, encoder.channels, encoder.factor)
-    latents = cache_bytes(recipe.data, 1, encoder.channels, encoder.factor) if cached else 0
-    expected = estimate(recipe, course.photos, seconds, Sizes(trained, frozen, latents))
-    log.info("estimate: %s", words(expected))
-    if warning := check_disk(expected, work.root):
-        log.warning(warning)
+    return Sizes(trained, frozen, cache_bytes(recipe.data, 1, encoder.channels, encoder.factor) if cached else 0)
 
 
 class Training:

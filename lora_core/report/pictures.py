@@ -11,7 +11,7 @@ from PIL import Image
 from lora_core.images import read_rgb
 from lora_core.report.data import Row, StudyData
 
-LIMIT = 12
+LIMIT = 20
 SIDE = 512
 _LOSSLESS_SIDE = 256
 _THUMBNAIL_SIDE = 112

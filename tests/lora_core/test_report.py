@@ -83,7 +83,7 @@ def test_equal_studies_give_equal_pages_without_a_place_of_this_machine(study: S
     assert not re.search(r"https?://", before.decode())
 
 
-def test_at_most_twelve_photographs_of_512_pixels(tmp_path: Path) -> None:
+def test_at_most_twenty_photographs_of_512_pixels(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for number in range(14):
         write_png(tmp_path / "photos" / f"{number}.png", rng.integers(0, 256, (14, 16, 3)).astype(np.uint8))
@@ -91,7 +91,7 @@ def test_at_most_twelve_photographs_of_512_pixels(tmp_path: Path) -> None:
     made = make_study(tmp_path, tmp_path / "photos", rounds=1, limit=15)
     text = write_report(made.workspace, made.experiment).read_text(encoding="utf-8")
     sizes = [tuple(map(int, size)) for size in re.findall(r"--w:(\d+);--h:(\d+)", text)]
-    assert len(sizes) == 12 and max(map(max, sizes)) <= 512
+    assert len(sizes) == 20 and max(map(max, sizes)) <= 512
     assert len(text) < 15e6
 
 

@@ -353,3 +353,19 @@ def test_the_survey_is_done_once(undisturbed):
     before = (work.data / "manifest" / "train.rows").stat().st_mtime_ns
     survey(recipe, work.data)
     assert (work.data / "manifest" / "train.rows").stat().st_mtime_ns == before
+
+
+def test_a_time_limit_ends_at_a_checkpoint_and_a_longer_one_goes_on(undisturbed, tmp_path):
+    work, recipe = begun(tmp_path)
+    worker.train_autoencoder(work, recipe)
+    short = change_recipe(recipe, ["training.time_limit=0.0001"])
+    worker.train_unet(work, short)
+    done = read_json(work.unet.done)
+    assert done["stopped"] == "time limit" and done["checkpoints"]
+    worker.train_unet(work, short)
+    assert read_json(work.unet.done) == done
+    worker.train_unet(work, recipe)
+    assert read_json(work.unet.done)["stopped"] == "complete"
+    states = (torch.load(one.unet.state / "state.pt", weights_only=True) for one in (work, undisturbed[0]))
+    weights, expected = (state["weights"] for state in states)
+    assert all(torch.equal(value, expected[name]) for name, value in weights.items())
