@@ -170,11 +170,11 @@ SINGLE = SingleStage(
 # Ours, for photographs of 256 pixels and the pocket base; tests/benchmarks/degradation.py prints what it does.
 POCKET = SingleStage(
     kernel_size=13,
-    sigma=(0.6, 1.6),
+    sigma=(0.7, 2.0),
     isotropic_probability=0.5,
     downsample=(1.5, 3),
-    noise_sigma=(2, 12),
-    jpeg_quality=(40, 85),
+    noise_sigma=(1, 8),
+    jpeg_quality=(50, 90),
 )
 
 RECIPES: dict[DegradationName, Recipe] = {

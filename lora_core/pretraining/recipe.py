@@ -104,6 +104,12 @@ class UNetSection(Section):
     )
     low_noise_below: int = field(10, 300, "Timestep", ge=1, le=1000)
     caption_dropout: float = field(11, 0.1, "Share of captions replaced by the empty one", ge=0, le=1)
+    restoration_share: float = field(
+        12, 0.0, "Share of images that are degraded and to be restored at low noise, beside plain denoising", ge=0, le=1
+    )
+    restoration_recipe: Literal["light", "medium", "heavy", "single"] = field(
+        13, "light", "How they are degraded; the wider, the more general what a LoRA on top starts from"
+    )
 
 
 class TrainingSection(Section):

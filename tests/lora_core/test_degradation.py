@@ -210,7 +210,7 @@ def check_end(end: list[Operation], scale: int, orders: Counter, qualities: list
 
 @pytest.mark.parametrize(
     ("preset", "size", "sigma", "downsample", "noise", "jpeg"),
-    [("single", 41, (0.1, 12), (1, 12), (0, 15), (30, 100)), ("pocket", 13, (0.6, 1.6), (1.5, 3), (2, 12), (40, 85))],
+    [("single", 41, (0.1, 12), (1, 12), (0, 15), (30, 100)), ("pocket", 13, (0.7, 2), (1.5, 3), (1, 8), (50, 90))],
 )
 def test_single_stage_recipes_draw_what_they_say(
     preset: str,
