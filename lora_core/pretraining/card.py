@@ -55,6 +55,8 @@ def _training(recipe: Recipe, autoencoder: dict[str, Any] | None, unet: dict[str
             f"- Autoencoder: {autoencoder['images']:,} crops in {duration(autoencoder['seconds'])}, "
             f"{autoencoder['validation']['psnr_rgb']:.1f} dB PSNR-RGB on held-out crops."
         )
+    if recipe.resume:
+        lines.append(f"- UNet and text encoder were continued from `{recipe.resume}`.")
     lines.append(
         f"- UNet and text encoder: {unet['images']:,} images ({unet['epochs']:.0f} epochs) in "
         f"{duration(unet['seconds'])}; ended: {unet['stopped']}."

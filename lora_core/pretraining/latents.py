@@ -18,7 +18,7 @@ from lora_core.bases.base import to_pixels
 from lora_core.errors import ConfigError
 from lora_core.files import read_json, write_json, write_with
 from lora_core.pretraining.data.batches import ImageStream
-from lora_core.pretraining.recipe import DataSection
+from lora_core.pretraining.recipe import DataSection, Recipe
 from lora_core.randomness import numpy_generator
 
 PART = 1000
@@ -172,14 +172,20 @@ def cache_bytes(section: DataSection, photos: int, channels: int, factor: int) -
     return int(photos * 2 * 2 * channels * (section.image_size / factor) ** 2 * 1.5)
 
 
-def use_cache(section: DataSection, photos: int, channels: int, factor: int) -> bool:
-    """Whether the recipe caches latents.
+def use_cache(recipe: Recipe, photos: int, channels: int, factor: int) -> bool:
+    """Whether the recipe caches latents; images that are degraded anew each time cannot be.
 
     Raises:
         ConfigError: it asks for it where windows at full resolution are wanted.
     """
-    if section.cache == "latents" and section.framing == "crop":
-        raise ConfigError("data.cache: latents are cached of images of one size; set data.framing=resize or cache=none")
+    section = recipe.data
+    if section.cache == "latents" and (section.framing == "crop" or recipe.unet.restoration_share):
+        raise ConfigError(
+            "data.cache: latents are cached of images of one size that are not degraded; set data.framing=resize and "
+            "unet.restoration_share=0, or data.cache=none"
+        )
+    if recipe.unet.restoration_share:
+        return False
     fits = cache_bytes(section, photos, channels, factor) <= section.cache_limit * GIB
     return section.cache == "latents" or (section.cache == "auto" and section.framing == "resize" and fits)
 

@@ -14,7 +14,7 @@ from lora_core.files import value_digest
 from lora_core.settings import Section, field
 
 PRESET_FOLDER = Path(__file__).with_name("presets")
-RecipePreset = Literal["pocket", "small", "continue"]
+RecipePreset = Literal["pocket", "pocket-restoration", "small", "continue"]
 
 
 class DataSection(Section):

@@ -116,7 +116,7 @@ def latent_sources(
     train, validation = streams
     size = recipe.data.image_size
     held_out = EncodedInStep(encoder, validation, size)
-    if not use_cache(recipe.data, len(train.records), encoder.channels, encoder.factor):
+    if not use_cache(recipe, len(train.records), encoder.channels, encoder.factor):
         return EncodedInStep(encoder, train, size), held_out
     digest = value_digest([data_digest(work), recipe.data.image_size, encoder_digest(encoder.autoencoder)])
     cache_latents(work.latents, encoder, train, recipe.data, digest, progress)

@@ -212,8 +212,6 @@ class UNetStage:
         """The batch with the pixels that are shown: degraded where the draw says so, else the clean ones."""
         if not self.recipe.unet.restoration_share:
             return batch
-        if "pixels" not in batch:
-            raise ConfigError("unet.restoration_share degrades pixels; set data.cache=none")
         shown = batch["pixels"].clone()
         for row, (place, draw) in enumerate(zip(positions, draws, strict=True)):
             if draw.restoring:

@@ -129,7 +129,7 @@ def sizes_of(recipe: Recipe, course: Course, encoder: Encoder, denoiser: Denoise
     weights = list(denoiser.parameters())
     trained = sum(weight.numel() for weight in weights if weight.requires_grad)
     frozen = sum(weight.numel() for weight in (*weights, *encoder.autoencoder.parameters())) - trained
-    cached = use_cache(recipe.data, course.photos, encoder.channels, encoder.factor)
+    cached = use_cache(recipe, course.photos, encoder.channels, encoder.factor)
     return Sizes(trained, frozen, cache_bytes(recipe.data, 1, encoder.channels, encoder.factor) if cached else 0)
 
 

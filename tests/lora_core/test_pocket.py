@@ -35,8 +35,8 @@ def test_its_latents_have_unit_size_and_its_words_are_known(photos):
 
 
 def test_its_card_holds_the_shipped_recipe():
-    recipe = to_yaml(load_recipe_preset("pocket"))
+    recipe = to_yaml(load_recipe_preset("pocket-restoration"))
     card = (POCKET_FOLDER / "README.md").read_text("utf-8")
     for line in recipe.splitlines():
-        if not line.strip().startswith(("path:", "terms:", "by the class")):
+        if not line.strip().startswith(("path:", "resume:", "terms:", "by the class")):
             assert line in card

@@ -85,10 +85,10 @@ def test_equal_studies_give_equal_pages_without_a_place_of_this_machine(study: S
 
 def test_at_most_twenty_photographs_of_512_pixels(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    for number in range(14):
+    for number in range(22):
         write_png(tmp_path / "photos" / f"{number}.png", rng.integers(0, 256, (14, 16, 3)).astype(np.uint8))
     write_png(tmp_path / "photos" / "large.png", rng.integers(0, 256, (40, 530, 3)).astype(np.uint8))
-    made = make_study(tmp_path, tmp_path / "photos", rounds=1, limit=15)
+    made = make_study(tmp_path, tmp_path / "photos", rounds=1, limit=23)
     text = write_report(made.workspace, made.experiment).read_text(encoding="utf-8")
     sizes = [tuple(map(int, size)) for size in re.findall(r"--w:(\d+);--h:(\d+)", text)]
     assert len(sizes) == 20 and max(map(max, sizes)) <= 512

@@ -369,3 +369,39 @@ def test_a_time_limit_ends_at_a_checkpoint_and_a_longer_one_goes_on(undisturbed,
     states = (torch.load(one.unet.state / "state.pt", weights_only=True) for one in (work, undisturbed[0]))
     weights, expected = (state["weights"] for state in states)
     assert all(torch.equal(value, expected[name]) for name, value in weights.items())
+
+
+def test_v_prediction_and_restored_images(tmp_path):
+    changes = ["unet.prediction=v_prediction", "unet.restoration_share=0.5", "training.epochs=1"]
+    work, recipe = begun(tmp_path, *changes)
+    worker.train_unet(work, recipe)
+    scheduler = read_json(work.unet.checkpoints / "epoch-000001/scheduler/scheduler_config.json")
+    (row,), done = read_log(work.unet.validations), read_json(work.unet.done)
+    assert scheduler["prediction_type"] == "v_prediction" and scheduler["timestep_spacing"] == "trailing"
+    assert row["damage_left"] > 0
+    denoising = np.mean(list(row["by_timestep"].values()))
+    assert row["loss"] == pytest.approx((denoising + row["damage_left"]) / 2)
+    assert all(0 < value < 2 for value in done["references"]["mean_predictor"].values())
+    work.unet.done.unlink()
+    with pytest.raises(ConfigError, match=r"or data\.cache=none"):
+        worker.train_unet(work, change_recipe(recipe, ["data.cache=latents"]))
+
+
+def test_a_denoising_sample_is_the_restoring_one_without_damage_and_with_all_noise():
+    from lora_core.objectives import NoiseSchedule, denoise, direct, paired_loss
+    from lora_core.pretraining.unet import draw_sample, noise_scheduler
+
+    schedule = NoiseSchedule(noise_scheduler("epsilon").alphas_cumprod, "epsilon")
+    clean, noise = torch.randn(2, 3, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    places, one = torch.tensor([5, 300, 999]), torch.ones(3)
+    losses = [
+        paired_loss(lambda x, _: 0.3 * x, objective, schedule, clean, clean, noise, places, places, one, None)
+        for objective in (denoise, direct)
+    ]
+    torch.testing.assert_close(*losses)
+    section = recipe_from({"unet": {"restoration_share": 0.5}}, "test").unet
+    samples = [draw_sample(section, 0, place) for place in range(2000)]
+    restored = [sample for sample in samples if sample.restoring]
+    assert 0.45 < len(restored) / 2000 < 0.55 and all(20 <= sample.timestep < 300 for sample in restored)
+    assert {sample.kappa for sample in samples if not sample.restoring} == {1.0}
+    assert 0.4 < np.mean([sample.kappa == 0 for sample in restored]) < 0.6
