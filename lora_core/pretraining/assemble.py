@@ -10,7 +10,7 @@ from diffusers import StableDiffusionPipeline
 from lora_core.bases.stable_diffusion import open_pipeline
 from lora_core.errors import ConfigError
 from lora_core.experiment import BaseModelSection
-from lora_core.files import whole_folder, write_json, write_text
+from lora_core.files import read_json, whole_folder, write_json, write_text
 from lora_core.pretraining.unet import Denoiser, noise_scheduler
 
 
@@ -40,11 +40,19 @@ def save_pipeline(pipeline: StableDiffusionPipeline, folder: Path, card: str, tr
     with whole_folder(folder) as temporary:
         for name, part in parts.items():
             deepcopy(part).to("cpu", torch.float16).save_pretrained(temporary / name, safe_serialization=True)
+            _forget_origin(temporary / name / "config.json")
         for name in ("tokenizer", "scheduler"):
             getattr(pipeline, name).save_pretrained(temporary / name)
         pipeline.save_config(temporary)
         write_json(temporary / "training.json", trained)
         write_text(temporary / "README.md", card)
+
+
+def _forget_origin(config: Path) -> None:
+    """Takes out where the part was opened from: a path of this machine is nobody else's business."""
+    values = read_json(config)
+    values.pop("_name_or_path", None)
+    write_json(config, values)
 
 
 def open_base_to_continue(folder: str, latent_channels: int | None) -> tuple[Any, Denoiser, Any, str]:

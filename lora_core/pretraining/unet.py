@@ -244,7 +244,7 @@ class UNetStage:
             timesteps = torch.full((len(latents),), place, device=self.device)
             noise, sigma = self._fixed_noise(latents), self.schedule.sigma(timesteps)
             target = self.schedule.target(Point(latents + sigma * noise, noise), timesteps)
-            values[str(place)] = float((target - target.mean(0)).square().mean())
+            values[str(place)] = float(target.var(0).mean())
         return values
 
     def names(self, positions: range) -> list[str]:

@@ -16,7 +16,7 @@ import torch
 from diffusers import AutoencoderKL, StableDiffusionImg2ImgPipeline
 
 from lora_core.bases.stable_diffusion import open_base
-from lora_core.errors import ConfigError, DataError, ResourceError, TrainingError
+from lora_core.errors import ConfigError, ResourceError, TrainingError, UserError
 from lora_core.experiment import BaseModelSection
 from lora_core.files import read_json
 from lora_core.pretraining import worker
@@ -155,6 +155,7 @@ def test_the_base_opens_in_the_pipelines_of_diffusers_and_carries_its_card(undis
     done = read_json(work.unet.done)
     assert done["stopped"] == "complete" and done["epochs"] >= 3 and 0 < done["busy"] <= 1
     assert [row["epoch"] for row in done["checkpoints"]] == [1, 2, 3]
+    assert "_name_or_path" not in read_json(work.base / "vae/config.json")
     assert list(work.unet.samples.glob("*.png")) and list(work.autoencoder.samples.glob("*.png"))
 
 
@@ -246,7 +247,7 @@ def test_a_state_of_another_architecture_or_recipe_is_refused(tmp_path, monkeypa
 )
 def test_parts_that_do_not_fit_are_named(tmp_path, changes, message):
     work, recipe = begun(tmp_path, *changes)
-    with pytest.raises((ConfigError, DataError, Exception), match=message):
+    with pytest.raises(UserError, match=message):
         worker.train_unet(work, recipe)
 
 
