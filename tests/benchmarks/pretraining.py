@@ -21,6 +21,7 @@ from lora_core.lora import attach
 from lora_core.metrics import psnr_rgb
 from lora_core.pretraining.work import BaseWork
 from lora_core.restoration import restore_latents, return_detail, starts_of
+from lora_core.training.monitor import read_log
 
 
 def main() -> None:
@@ -40,8 +41,9 @@ def main() -> None:
     row("size of the base, MiB (fp16)", size, 16, "at most")
     row("seconds to enhance one 256x256 photograph (LoRA rank 32)", seconds, 2, "at most")
     for name, done in stages.items():
-        speed = done["images"] / done["seconds"]
-        print(f"{name}: {done['images']:,} images in {done['seconds'] / 60:.1f} min, {speed:.1f} a second")
+        images = done["images"] - first_image(work.root / name / "log.jsonl")
+        speed = images / done["seconds"]
+        print(f"{name}: {images:,} images in {done['seconds'] / 60:.1f} min, {speed:.1f} a second")
     values = read_json(work.evaluation)
     shares = {place: loss / values["mean_predictor"][place] for place, loss in values["loss_by_timestep"].items()}
     print("validation loss as a share of answering the mean: ", end="")
@@ -52,6 +54,13 @@ def row(what: str, measured: float, limit: float, kind: str) -> None:
     """One measurement, its limit, and their ratio, above 1 where the limit is kept."""
     ratio = measured / limit if kind == "at least" else limit / measured
     print(f"{what:58}{measured:12.2f}{kind[3:]:>7}{limit:>5}{ratio:8.2f}x")
+
+
+def first_image(log: Path) -> int:
+    """Images that the weights had seen before this run, read off its log."""
+    one, other = read_log(log)[:2]
+    per_update = (other["images"] - one["images"]) // (other["update"] - one["update"])
+    return one["images"] - one["update"] * per_update
 
 
 def centre(image: np.ndarray, side: int) -> np.ndarray:
