@@ -1,5 +1,6 @@
 """The verbs of a base training: look at the images, train the autoencoder, train the UNet, finish and judge."""
 
+from pathlib import Path
 from typing import Any
 
 from prefect import task
@@ -58,8 +59,6 @@ def report_base(work: BaseWork) -> str:
 @task(name="note the restoration gain", cache_policy=NO_CACHE)
 def note_gain(work: BaseWork, recipe: Recipe, result: dict[str, Any], report: str) -> None:
     """Puts what a LoRA on the base gained into its evaluation and its model card."""
-    from pathlib import Path
-
     from lora_core.pretraining.evaluation import note_restoration
 
     note_restoration(work, recipe, result, Path(report))

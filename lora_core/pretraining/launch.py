@@ -14,7 +14,7 @@ from lora_core.files import read_json, require_space, whole_folder
 from lora_core.pretraining.data.survey import Survey, survey
 from lora_core.pretraining.epochs import data_advice
 from lora_core.pretraining.recipe import Recipe, change_recipe, load_recipe, load_recipe_preset
-from lora_core.pretraining.work import BaseWork
+from lora_core.pretraining.work import BaseWork, require_same_recipe
 from lora_core.process import run_in_process
 from lora_core.settings import save_settings
 
@@ -45,6 +45,7 @@ def begin(work: BaseWork, recipe: Recipe, progress: Callable[[int], object] = la
     Raises:
         UserError: what is wrong with the recipe, the base to continue from, the images or the disk.
     """
+    require_same_recipe(work, recipe)
     if recipe.resume:
         check_base(BaseModelSection(model=recipe.resume))
         _keep_backup(work, recipe.resume)

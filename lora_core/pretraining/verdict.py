@@ -169,7 +169,8 @@ def _train_on(run: Evidence, more: float) -> str:
     if run.stopped == "time limit":
         return "training.time_limit stopped it: raise that and start the same command again, it goes on where it was."
     epochs = math.ceil(_last_epoch(run) + more)
-    return f"The next run: training.epochs={epochs if epochs < 50 else 10 * math.ceil(epochs / 10)}."
+    epochs = epochs if epochs < 50 else 10 * math.ceil(epochs / 10)
+    return f"The next run, in a new folder with --resume and this one's base: training.epochs={epochs}."
 
 
 def _memorising(run: Evidence) -> tuple[str, ...]:

@@ -154,6 +154,38 @@ def finished(folder: StageFolder, digest: str, time_limit: float | None) -> bool
     return done["stopped"] != "time limit" or (time_limit is not None and done["seconds"] >= 60 * time_limit)
 
 
+def require_same_recipe(work: BaseWork, recipe: Recipe) -> None:
+    """Refuses a recipe that would train something else in a folder that was begun; nothing is written before.
+
+    Raises:
+        ConfigError: naming the keys that differ and the way out.
+    """
+    if not work.recipe.exists() or not (work.unet.root.exists() or work.autoencoder.root.exists()):
+        return
+    before, now = (_flat(one) for one in (open_recipe(work), recipe))
+    changed = [f"{key} {before[key]} -> {value}" for key, value in now.items() if before[key] != value]
+    if changed:
+        raise ConfigError(
+            f"{work.root} was begun with another recipe ({', '.join(changed)}); take a new folder, "
+            f"with --resume {work.base} to go on from what this one ends with"
+        )
+
+
+def _flat(recipe: Recipe) -> dict[str, Any]:
+    """The values that decide the weights, by dotted key; where the images are does not, what they are is digested."""
+    values = recipe.model_dump(mode="json")
+    values["training"] = _deciding(values["training"])
+    values["evaluation"] = {key: values["evaluation"][key] for key in ("images", "timesteps")}
+    values["data"] = {
+        key: value
+        for key, value in values["data"].items()
+        if key not in ("path", "annotations", "terms", "cache_limit")
+    }
+    sections = ("data", "autoencoder", "unet", "training", "evaluation")
+    flat = {f"{section}.{key}": value for section in sections for key, value in values[section].items()}
+    return flat | {"seed": recipe.seed, "resume": recipe.resume}
+
+
 def trained_before(recipe: Recipe) -> dict[str, Any]:
     """{"epochs", "images"} that the base to continue from had been trained for; zeros where it does not say."""
     note = Path(recipe.resume).expanduser() / "training.json" if recipe.resume else None

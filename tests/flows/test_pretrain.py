@@ -8,7 +8,7 @@ from flows.pretrain import pretrain_flow
 from lora_core.errors import ConfigError, DataError
 from lora_core.files import read_json
 from lora_core.images import list_photos
-from lora_core.pretraining.recipe import recipe_from
+from lora_core.pretraining.recipe import load_recipe, recipe_from
 from lora_core.pretraining.work import BaseWork
 from lora_core.settings import save_settings
 from tests.lora_core.pretraining.test_training import TINY
@@ -52,8 +52,9 @@ def test_the_flow_makes_a_base_judges_it_and_is_found_done(prefect_harness, reci
     stamp = work.unet.done.stat().st_mtime_ns
     pretrain_flow(work.root)
     assert work.unet.done.stat().st_mtime_ns == stamp
-    with pytest.raises(ConfigError, match="holds a training of another recipe"):
+    with pytest.raises(ConfigError, match=r"begun with another recipe \(training.learning_rate 0\.02 -> 0\.5\)"):
         pretrain_flow(work.root, overrides=("training.learning_rate=0.5",))
+    assert load_recipe(work.recipe).training.learning_rate == 0.02
 
 
 def test_the_gain_of_a_lora_on_top_is_noted(prefect_harness, recipe_file, tmp_path):
