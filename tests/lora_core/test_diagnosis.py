@@ -39,7 +39,7 @@ class Case:
 
     def experiment(self) -> Experiment:
         grid = {"sweep.strengths": list(self.strengths), "sweep.detail_returns": list(self.detail_returns)}
-        return with_values(load_preset("pocket"), {**grid, **self.settings})
+        return with_values(load_preset("pocket"), {"training.epochs": 4, **grid, **self.settings})
 
     def tables(self) -> tuple[pl.DataFrame, pl.DataFrame]:
         random = np.random.default_rng(0)
