@@ -20,7 +20,7 @@ SETTINGS = (
     "training.learning_rate=2.0e-4",
     "tuning.rounds=2",
 )
-"""What differs from the preset `pocket`: gentle and short, because parts of three photographs are soon learnt by heart."""
+"""What differs from the preset `pocket`: gentle and short, as parts of three photographs are soon learnt by heart."""
 
 # File, and (rows, columns) of the parts cut from its middle. All are in the public domain or CC0 (skimage/data/README).
 _TRAINING = {"astronaut.png": (2, 2), "motorcycle_left.png": (2, 3), "rocket.jpg": (2, 3)}
