@@ -48,7 +48,7 @@ def test_changes_survive_the_way_through_a_form() -> None:
         "adapter.rank": 16,
         "objective.kind": "bridge",
         "data.flip": False,
-        "objective.snr_gamma": None,
+        "objective.weighting": "none",
         "sweep.strengths": [0.05, 1.0],
     }
     texts = tuple(as_overrides(changes))

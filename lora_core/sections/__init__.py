@@ -1,0 +1,1 @@
+"""The sections of an experiment, one a module; `lora_core.experiment` puts them together."""
