@@ -169,7 +169,8 @@ def train(number: int, **where: Any) -> None:
     settle(**where)
     done = _flow("train")(**where, number=number)
     for checkpoint in done["checkpoints"]:
-        click.echo(f"epoch {checkpoint['epoch']}: {checkpoint['kohya']}")
+        click.echo(f"epoch {checkpoint['epoch']}: {checkpoint['file']}")
+    click.echo(" ".join(done["reading"]))
 
 
 @cli.command()

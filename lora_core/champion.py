@@ -42,7 +42,8 @@ def crown(workspace: Workspace, experiment: Experiment) -> Path | None:
     checkpoint = _checkpoint(folder, done, best["winner"]["epoch"])
     settings = _settings(run, best, checkpoint)
     with whole_folder(workspace.champion) as champion:
-        shutil.copyfile(folder.root / checkpoint["kohya"], champion / settings["lora"])
+        if checkpoint["kohya"]:
+            shutil.copyfile(folder.root / checkpoint["kohya"], champion / settings["lora"])
         shutil.copytree(folder.root / checkpoint["diffusers"], champion / DIFFUSERS_FOLDER)
         write_json(champion / SETTINGS_FILE, settings)
         write_text(champion / CARD_FILE, model_card(run, best, done, settings))
@@ -54,12 +55,12 @@ def _checkpoint(folder: RoundFolder, done: dict[str, Any], epoch: int) -> dict[s
     found = [checkpoint for checkpoint in done["checkpoints"] if checkpoint["epoch"] == epoch]
     if not found:
         raise DataError(f"{folder.training_done} names no checkpoint of epoch {epoch}, which won; run the round again")
-    kohya, diffusers = folder.root / found[0]["kohya"], folder.root / found[0]["diffusers"]
-    for path in (kohya, diffusers / "pytorch_lora_weights.safetensors"):
+    scored = folder.root / found[0]["file"]
+    for path in (scored, folder.root / found[0]["diffusers"] / "pytorch_lora_weights.safetensors"):
         if not path.is_file():
             raise DataError(f"{path} is missing; run the round again")
-    if file_digest(kohya) != found[0]["digest"]:
-        raise DataError(f"{kohya} is not the file that was scored; run the round again")
+    if file_digest(scored) != found[0]["digest"]:
+        raise DataError(f"{scored} is not the file that was scored; run the round again")
     return found[0]
 
 
@@ -68,7 +69,7 @@ def _settings(run: Experiment, best: dict[str, Any], checkpoint: dict[str, Any])
     winner = best["winner"]
     return {
         "name": run.name,
-        "lora": f"{run.name}.safetensors",
+        "lora": f"{run.name}.safetensors" if checkpoint["kohya"] else None,
         "lora_digest": checkpoint["digest"],
         "diffusers": DIFFUSERS_FOLDER,
         "base": {**run.base.model_dump(mode="json"), "digest": best["base_digest"]},

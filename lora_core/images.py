@@ -6,16 +6,18 @@ sRGB, palettes and grey are expanded, CMYK is converted through its profile, and
 """
 
 import io
+import os
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from os.path import splitext
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from lora_core.errors import DataError
 from lora_core.files import write_with
@@ -64,10 +66,19 @@ def list_photos(folder: Path) -> list[Path]:
     Raises:
         DataError: the folder does not exist.
     """
+    return [folder / name for name in photo_names(folder)]
+
+
+def photo_names(folder: Path) -> list[str]:
+    """The file names of `list_photos`: a sixth of its memory, which counts where there are many. Raises as it."""
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder")
-    photos = (path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and not path.name.startswith("."))
-    return sorted((path for path in photos if path.is_file()), key=lambda path: path.name)
+    with os.scandir(folder) as entries:
+        return sorted(
+            entry.name
+            for entry in entries
+            if not entry.name.startswith(".") and splitext(entry.name)[1].lower() in SUFFIXES and entry.is_file()
+        )
 
 
 def read_photo(path: Path) -> Photo:
@@ -113,6 +124,22 @@ def header_size(data: bytes, name: str) -> tuple[int, int]:
     """
     with _explained(name), Image.open(io.BytesIO(data)) as image:
         return image.size
+
+
+def photo_size(path: Path) -> tuple[int, int]:
+    """(width, height) of what `read_photo` returns, by the header and the orientation alone.
+
+    Raises:
+        DataError: the file is missing or is no image.
+    """
+    with _explained(str(path)), Image.open(path) as image:
+        if image.format == "TIFF":  # Pillow has turned the size already
+            return image.size
+        if image.format == "PNG" and not _png_says_more(path):
+            turned = Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1) >= 5  # PNG's own decodes the pixels
+        else:
+            turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+        return (image.height, image.width) if turned else image.size
 
 
 def check_photos(
@@ -164,6 +191,20 @@ def write_image(path: Path, rgb: np.ndarray) -> None:
 def _read(data: bytes, name: str) -> Photo:
     with _explained(name):
         return _to_photo(_decode(data))
+
+
+def _png_says_more(path: Path) -> bool:
+    """Whether a PNG has text or EXIF after its pixels, where the orientation may hide."""
+    with path.open("rb") as file:
+        file.seek(8)
+        pixels = False
+        while len(head := file.read(8)) == 8:
+            kind = head[4:]
+            if pixels and kind in (b"eXIf", b"tEXt", b"zTXt", b"iTXt"):
+                return True
+            pixels = pixels or kind == b"IDAT"
+            file.seek(int.from_bytes(head[:4], "big") + 4, os.SEEK_CUR)
+    return False
 
 
 @contextmanager

@@ -8,10 +8,14 @@ from lora_core.experiment import Experiment
 from lora_core.files import value_digest, write_text
 from lora_core.workspace import RoundFolder, StudyFolder
 
-RESULTS_VERSION = 1
+RESULTS_VERSION = 2
 """Raised when the code gives other results from equal settings, so that older rounds are not taken for new ones."""
 
-_NO_INFLUENCE = {"training": ("time_limit", "state_every"), "base": ("model", "revision")}
+_NO_INFLUENCE = {
+    "training": ("time_limit", "state_every", "keep_states", "keep_best", "fit_memory", "processes", "sharding"),
+    "base": ("model", "revision"),
+    "monitoring": ("samples", "prompts", "trackers"),
+}
 """Keys that do not decide a result; the base's content does, under whatever name, and has a digest of its own."""
 
 
@@ -32,10 +36,17 @@ def round_digest(experiment: Experiment, dataset_digest: str, base_digest: str) 
 
 
 def deciding_values(experiment: Experiment) -> dict[str, Any]:
-    """The experiment as JSON, less what decides no result: name, tuning, time limits, the base's place."""
+    """The experiment as JSON, less what decides no result: name, tuning, time limits, the base's place.
+
+    Of the batch only the images a weight update count, however they are split over steps and processes.
+    """
     values = experiment.model_dump(mode="json", exclude={"name", "tuning"})
+    training = values["training"]
+    training["batch"] = training["batch"] * training.pop("accumulation") * training["processes"]
+    if not values["monitoring"]["patience"]:
+        del values["monitoring"]
     for section, keys in _NO_INFLUENCE.items():
-        for key in keys:
+        for key in keys if section in values else ():
             del values[section][key]
     return values
 

@@ -7,26 +7,34 @@ other than rank.
 Files are byte-reproducible: no dates, metadata in sorted order.
 """
 
-import json
 import re
-import struct
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 import torch
 from peft import LoraConfig, get_peft_model_state_dict, inject_adapter_in_model
 from peft.tuners.tuners_utils import BaseTunerLayer
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor, nn
 
+from lora_core.adapter_dropout import add_dropout
 from lora_core.bases.base import Base
-from lora_core.errors import BaseModelError
-from lora_core.experiment import AdapterSection, Experiment
-from lora_core.files import file_digest, whole_file
+from lora_core.control import WidenedConvIn, control_state, load_control, widen
+from lora_core.errors import BaseModelError, ConfigError
+from lora_core.experiment import AdapterSection
+from lora_core.files import file_digest, whole_folder
+from lora_core.formats.diffusers_folder import WEIGHTS_NAME, read_diffusers_folder, write_diffusers_folder
+from lora_core.formats.kohya import to_kohya
+from lora_core.formats.metadata import tensor_hashes
+from lora_core.formats.safetensors_file import save_safetensors
+from lora_core.formats.weights import LoraWeights
 from lora_core.randomness import seed_for
+from lora_core.sections.adapter import BlockRank
 
-DIFFUSERS_NAME = "pytorch_lora_weights.safetensors"
 _ATTENTION = r"to_q|to_k|to_v|to_out\.0"
 _FEED_FORWARD = r"ff\.net\.0\.proj|ff\.net\.2|proj_in|proj_out"
 _CONVOLUTIONS = r"conv1|conv2|conv_shortcut|time_emb_proj|samplers\.0\.conv"
@@ -36,7 +44,7 @@ _UNET_LAYERS = {
     "all": f"{_ATTENTION}|{_FEED_FORWARD}|{_CONVOLUTIONS}",
 }
 _TEXT_LAYERS = {"attention": r"q_proj|k_proj|v_proj|out_proj", "attention-ff": r"q_proj|k_proj|v_proj|out_proj|fc1|fc2"}
-_UNET_BLOCKS = r"(down_blocks|mid_block|up_blocks)\..*"
+_UNET_BLOCKS = r"^(down_blocks|mid_block|up_blocks)\..*"
 
 
 @dataclass(frozen=True)
@@ -46,16 +54,33 @@ class Adapter:
     Attributes:
         unet: parameter name to parameter, float32.
         text_encoder: the same; empty where the text encoder is not trained.
+        control: the widened conv_in, where the UNet sees the degraded latents as a condition.
     """
 
     base: Base
     section: AdapterSection
     unet: dict[str, nn.Parameter]
     text_encoder: dict[str, nn.Parameter]
+    control: WidenedConvIn | None = None
 
     def parameters(self) -> list[nn.Parameter]:
         """Every trained parameter, in a fixed order."""
-        return [*self.unet.values(), *self.text_encoder.values()]
+        condition = self.control.condition.parameters() if self.control else ()
+        return [*self.unet.values(), *self.text_encoder.values(), *condition]
+
+    @cached_property
+    def layers(self) -> dict[str, BaseTunerLayer]:
+        """The adapted modules by path, `unet.…` and `text_encoder.…`."""
+        return {
+            f"{prefix}.{name}": module
+            for prefix, model in (("unet", self.base.unet), ("text_encoder", self.base.text_encoder))
+            for name, module in _bare(model).named_modules()
+            if isinstance(module, BaseTunerLayer)
+        }
+
+    def alphas(self) -> dict[str, float]:
+        """Alpha of each module in the files' convention, update = alpha / rank B A, whatever rsLoRA made of it."""
+        return {name: layer.scaling["default"] * layer.r["default"] for name, layer in self.layers.items()}
 
     def state(self) -> dict[str, Tensor]:
         """Copies on the CPU, float32, in diffusers' naming (`unet.….lora_A.weight`)."""
@@ -64,100 +89,156 @@ class Adapter:
             **(_named("text_encoder", self.base.text_encoder) if self.text_encoder else {}),
         }
 
+    def weights(self) -> LoraWeights:
+        """The LoRA as it is now, for a file."""
+        return LoraWeights(self.state(), self.alphas(), control_state(self.control) if self.control else {})
+
     @torch.no_grad()
-    def load(self, state: dict[str, Tensor]) -> None:
-        """Puts saved values in place; the pipeline stays as it is (hot swap).
+    def load(self, weights: LoraWeights) -> None:
+        """Puts saved values in place; the pipeline stays as it is (hot swap). Alpha stays the section's.
 
         Raises:
             BaseModelError: the file belongs to another architecture, rank or selection of layers.
         """
         for prefix, parameters in (("unet", self.unet), ("text_encoder", self.text_encoder)):
             given = {
-                key.removeprefix(f"{prefix}."): value for key, value in state.items() if key.startswith(f"{prefix}.")
+                key.removeprefix(f"{prefix}."): value
+                for key, value in weights.tensors.items()
+                if key.startswith(f"{prefix}.")
             }
             expected = {_plain(name): parameter for name, parameter in parameters.items()}
             if given.keys() != expected.keys():
                 odd = sorted(given.keys() ^ expected.keys())[0]
                 raise BaseModelError(f"the LoRA does not fit this base and adapter section: {prefix}.{odd}")
             for name, parameter in expected.items():
-                if parameter.shape != given[name].shape:
+                if _bare_shape(parameter) != _bare_shape(given[name]):
                     shapes = f"{tuple(given[name].shape)}, not {tuple(parameter.shape)}"
                     raise BaseModelError(f"the LoRA has another rank: {prefix}.{name} is {shapes}")
-                parameter.copy_(given[name])
+                # A 1x1 convolution and a linear layer hold the same numbers.
+                parameter.copy_(given[name].view(parameter.shape))
+        if self.control:
+            load_control(self.control, weights.control)
 
     def enable(self, on: bool) -> None:
         """Switches the update on or off; off is the bare base."""
-        for model in (self.base.unet, self.base.text_encoder):
-            for module in model.modules():
-                if isinstance(module, BaseTunerLayer):
-                    module.enable_adapters(on)
+        for layer in self.layers.values():
+            layer.enable_adapters(on)
+        if self.control:
+            self.control.on = on
+
+    @contextmanager
+    def disabled(self) -> Iterator[None]:
+        """The bare base within the block."""
+        self.enable(False)
+        try:
+            yield
+        finally:
+            self.enable(True)
 
 
-def attach(base: Base, section: AdapterSection, seed: int) -> Adapter:
-    """Injects a fresh LoRA; its first values are a function of the seed, and the update starts at zero."""
-    unet_layers = rf"{_UNET_BLOCKS}({_UNET_LAYERS[section.layers]})"
-    _inject(base.unet, unet_layers, section, seed_for("lora", seed))
-    if section.text_encoder:
-        text_layers = _TEXT_LAYERS["attention" if section.layers == "attention" else "attention-ff"]
-        _inject(base.text_encoder, rf".*\.({text_layers})", section, seed_for("text lora", seed))
-    return Adapter(base, section, _trained(base.unet), _trained(base.text_encoder))
-
-
-def save_lora(adapter: Adapter, experiment: Experiment, path: Path, facts: dict[str, str]) -> str:
-    """Writes `path` (kohya) and the folder of the same name without suffix (diffusers).
+def attach(base: Base, section: AdapterSection, seed: int, *, control: bool = False) -> Adapter:
+    """Injects a fresh LoRA; its first values are a function of the seed, and the update starts at zero.
 
     Args:
-        facts: further `ss_*` metadata, deterministic values only.
+        control: widen conv_in for the degraded latents as well.
+
+    Raises:
+        ConfigError: a pattern of the section fits no module of this base.
+    """
+    wide = widen(base) if control else None
+    unet_layers = section.layer_pattern or rf"{_UNET_BLOCKS}({_UNET_LAYERS[section.layers]})$"
+    _inject(base.unet, unet_layers, section, section.blocks, seed_for("lora", seed))
+    if section.text_encoder:
+        text_layers = _TEXT_LAYERS["attention" if section.layers == "attention" else "attention-ff"]
+        _inject(base.text_encoder, rf"\.({text_layers})$", section, (), seed_for("text lora", seed))
+    if wide:
+        wide.condition.requires_grad_(True)
+    adapter = Adapter(base, section, _trained(base.unet), _trained(base.text_encoder), wide)
+    add_dropout(adapter.layers.values(), section)
+    return adapter
+
+
+def warm_start(adapter: Adapter, weights: LoraWeights) -> None:
+    """Starts from another LoRA: the same update, whatever its alpha was.
+
+    Raises:
+        ConfigError: its modules or ranks are not those of this adapter.
+    """
+    tensors, ours = dict(weights.tensors), adapter.alphas()
+    for module in weights.modules():
+        if module in ours:
+            rank = adapter.layers[module].r["default"]
+            if weights.rank(module) != rank:
+                raise ConfigError(
+                    f"adapter.warm_start: {module} has rank {weights.rank(module)} there and {rank} here; "
+                    f"set adapter.rank, or resize the file: photo-enhancer export LORA --rank {rank}"
+                )
+            key = f"{module}.lora_B.weight"
+            tensors[key] = tensors[key] * (weights.scale(module) * rank / ours[module])
+    try:
+        adapter.load(replace(weights, tensors=tensors))
+    except BaseModelError as error:
+        raise ConfigError(f"adapter.warm_start: {error}") from error
+
+
+def save_lora(adapter: Adapter, stem: Path, metadata: dict[str, str]) -> dict[str, str | None]:
+    """Writes a checkpoint in the section's formats: the folder `stem` (diffusers) and `stem`.safetensors (kohya).
+
+    Args:
+        metadata: of the kohya file, deterministic values only; its hashes are added.
 
     Returns:
-        sha256 of the kohya file.
+        "diffusers" and "kohya" (None where it is not written), the folder and the file below the round's folder;
+        "file", the one of them that "digest" is the sha256 of.
     """
-    state = adapter.state()
-    folder = path.with_suffix("")
-    folder.mkdir(parents=True, exist_ok=True)
-    save_safetensors(
-        state,
-        {"format": "pt", "lora_adapter_metadata": json.dumps(_peft_metadata(adapter), sort_keys=True)},
-        folder / DIFFUSERS_NAME,
+    weights, kohya = adapter.weights(), None
+    # The LoRA's own digest must cover the condition that lies beside it.
+    beside = {"condition": sha256(save(weights.control)).hexdigest()} if weights.control else {}
+    with whole_folder(stem) as temporary:
+        write_diffusers_folder(weights, weights.tensors, beside, temporary)
+    if adapter.section.formats == "kohya+diffusers":
+        tensors, kohya = to_kohya(weights), stem.with_name(f"{stem.name}.safetensors")
+        save_safetensors(tensors, {**metadata, **tensor_hashes(tensors, metadata)}, kohya)
+    file = kohya or stem / WEIGHTS_NAME
+    root = stem.parent.parent
+    return {
+        "diffusers": stem.relative_to(root).as_posix(),
+        "kohya": kohya.relative_to(root).as_posix() if kohya else None,
+        "file": file.relative_to(root).as_posix(),
+        "digest": file_digest(file),
+    }
+
+
+def load_lora(folder: Path) -> LoraWeights:
+    """What `save_lora` wrote into the diffusers folder."""
+    return read_diffusers_folder(folder)
+
+
+def _inject(model: nn.Module, layers: str, section: AdapterSection, blocks: tuple[BlockRank, ...], seed: int) -> None:
+    targets = [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear | nn.Conv2d) and re.search(layers, name)
+    ]
+    if not targets:
+        raise ConfigError(f"adapter.layer_pattern: '{layers}' fits no linear layer or convolution of this base")
+    ranks, alphas = {}, {}
+    for block in blocks:
+        if not (matched := [name for name in targets if re.search(block.pattern, name)]):
+            raise ConfigError(f"adapter.block_ranks: '{block.pattern}' fits none of the {len(targets)} adapted modules")
+        ranks.update({re.escape(name): block.rank for name in matched})
+        alphas.update({re.escape(name): block.alpha for name in matched})
+    config = LoraConfig(
+        r=section.rank,
+        lora_alpha=section.alpha,
+        target_modules=targets,
+        rank_pattern=ranks,
+        alpha_pattern=alphas,
+        use_dora=section.dora,
+        use_rslora=section.rslora,
+        lora_dropout=section.dropout,
+        bias="none",
     )
-    save_safetensors(to_kohya(state, adapter.section.alpha), _kohya_metadata(experiment, facts), path)
-    return file_digest(path)
-
-
-def load_lora(folder: Path) -> dict[str, Tensor]:
-    """The values that `save_lora` wrote into the diffusers folder."""
-    return load_file(folder / DIFFUSERS_NAME)
-
-
-def to_kohya(state: dict[str, Tensor], alpha: float) -> dict[str, Tensor]:
-    """Diffusers' naming to kohya's for SD 1.x: `lora_unet_*`, `lora_te_text_model_*`, a scalar alpha a module."""
-    kohya = {}
-    for key, value in state.items():
-        module, part = re.fullmatch(r"(.*)\.lora_(A|B)\.weight", key).groups()  # type: ignore[union-attr]
-        if module.startswith("text_encoder."):
-            # transformers 5 dropped the text_model level; the file format did not.
-            inner = module.removeprefix("text_encoder.").removeprefix("text_model.")
-            name = "lora_te_text_model_" + inner.replace(".", "_")
-        else:
-            name = "lora_unet_" + module.removeprefix("unet.").replace(".", "_")
-        kohya[f"{name}.{'lora_down' if part == 'A' else 'lora_up'}.weight"] = value
-        kohya[f"{name}.alpha"] = torch.tensor(float(alpha))
-    return kohya
-
-
-def save_safetensors(tensors: dict[str, Tensor], metadata: dict[str, str], path: Path) -> None:
-    """Writes a `.safetensors` file whose bytes depend on the content alone (the library leaves metadata unordered)."""
-    plain = save({key: tensors[key].contiguous() for key in sorted(tensors)})
-    size = struct.unpack("<Q", plain[:8])[0]
-    header = {"__metadata__": dict(sorted(metadata.items())), **json.loads(plain[8 : 8 + size])}
-    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-    text += b" " * (-len(text) % 8)
-    with whole_file(path) as temporary:
-        temporary.write_bytes(struct.pack("<Q", len(text)) + text + plain[8 + size :])
-
-
-def _inject(model: nn.Module, layers: str, section: AdapterSection, seed: int) -> None:
-    config = LoraConfig(r=section.rank, lora_alpha=section.alpha, target_modules=layers, bias="none")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         inject_adapter_in_model(config, model)
@@ -171,8 +252,15 @@ def _trained(model: nn.Module) -> dict[str, nn.Parameter]:
     return {name: parameter for name, parameter in model.named_parameters() if "lora_" in name}
 
 
+def _bare_shape(tensor: Tensor) -> list[int]:
+    shape = list(tensor.shape)
+    while shape and shape[-1] == 1:
+        shape.pop()
+    return shape
+
+
 def _plain(name: str) -> str:
-    return name.replace(".default.", ".")
+    return name.replace(".default.", ".").replace("magnitude_vector.weight", "magnitude_vector")
 
 
 def _bare(model: nn.Module) -> nn.Module:
@@ -184,45 +272,3 @@ def _bare(model: nn.Module) -> nn.Module:
 def _named(prefix: str, model: nn.Module) -> dict[str, Tensor]:
     state = get_peft_model_state_dict(_bare(model))
     return {f"{prefix}.{key}": value.detach().float().cpu().clone() for key, value in state.items()}
-
-
-def _peft_metadata(adapter: Adapter) -> dict[str, Any]:
-    """PEFT's configuration of each part, under `unet.` and `text_encoder.`, as diffusers reads it."""
-    metadata = {}
-    for prefix, model in (("unet", adapter.base.unet), ("text_encoder", adapter.base.text_encoder)):
-        if config := getattr(_bare(model), "peft_config", {}).get("default"):
-            values = {
-                key: sorted(value) if isinstance(value, set) else value for key, value in config.to_dict().items()
-            }
-            metadata.update({f"{prefix}.{key}": value for key, value in values.items()})
-    return metadata
-
-
-def _kohya_metadata(experiment: Experiment, facts: dict[str, str]) -> dict[str, str]:
-    adapter, training = experiment.adapter, experiment.training
-    return {
-        "ss_v2": "False",
-        "ss_base_model_version": "sd_v1",
-        "ss_network_module": "networks.lora",
-        "ss_network_dim": str(adapter.rank),
-        "ss_network_alpha": str(adapter.alpha),
-        "ss_network_args": json.dumps(
-            {"conv_dim": adapter.rank, "conv_alpha": adapter.alpha} if adapter.layers == "all" else {}
-        ),
-        "ss_output_name": experiment.name,
-        "ss_learning_rate": str(training.learning_rate),
-        "ss_unet_lr": str(training.learning_rate),
-        "ss_text_encoder_lr": str(training.text_encoder_learning_rate if adapter.text_encoder else None),
-        "ss_lr_scheduler": training.scheduler,
-        "ss_optimizer": training.optimizer,
-        "ss_mixed_precision": "no" if experiment.base.precision == "fp32" else experiment.base.precision,
-        "ss_resolution": f"({experiment.data.resolution}, {experiment.data.resolution})",
-        "ss_seed": str(experiment.seed),
-        "ss_sd_model_name": experiment.base.model,
-        "modelspec.sai_model_spec": "1.0.1",
-        "modelspec.architecture": "stable-diffusion-v1/lora",
-        "modelspec.implementation": "Photo Enhancer",
-        "modelspec.title": experiment.name,
-        "modelspec.resolution": f"{experiment.data.resolution}x{experiment.data.resolution}",
-        **facts,
-    }

@@ -90,7 +90,9 @@ def _making(run: Experiment, result: dict[str, Any], done: dict[str, Any]) -> st
             f"- Data: {done['photos']} photographs and their degraded twins (preset `{run.degradation.preset}`, "
             f"seed {run.degradation.seed}), {result['winner']['photos']} others to score on; "
             f"sha256 {result['dataset_digest']}",
-            f"- Adapter: rank {adapter.rank}, alpha {adapter.alpha:g}, layers `{adapter.layers}`"
+            f"- Adapter: rank {adapter.rank}, alpha {adapter.alpha:g}, "
+            f"layers `{adapter.layer_pattern or adapter.layers}`"
+            + (", DoRA" if adapter.dora else "")
             + (", text encoder too" if adapter.text_encoder else ""),
             f"- Objective: `{objective.kind}`, timesteps `{objective.timesteps}`, {run.data.resolution} pixels",
             f"- Training: {done['images']} views, batch {training.batch}, learning rate "
@@ -105,7 +107,10 @@ def _use(settings: dict[str, Any]) -> str:
     here = "`settings.json` holds everything that the scored pictures were made with."
     if settings["base"]["model"] == "pocket":
         return f"{here} The `pocket` base ships inside Photo Enhancer (`lora_core/bases/pocket`, a diffusers folder)."
-    return f"{here}\n\n{_web_ui(settings)}\n\n{_diffusers(settings)}\n\n{_losses(settings)}"
+    web_ui = (
+        _web_ui(settings) if settings["lora"] else "**Web UIs** cannot load it: no kohya file holds this kind of LoRA."
+    )
+    return f"{here}\n\n{web_ui}\n\n{_diffusers(settings)}\n\n{_losses(settings)}"
 
 
 def _web_ui(settings: dict[str, Any]) -> str:

@@ -8,10 +8,12 @@ x0 = y_t - sigma_t eps_hat. Each objective says where y_t lies and which eps_hat
     denoise   y_t = z_c + sigma_t eps                                           eps
     bridge    y_t = z_c + (sigma_t / sigma_T)(z_d - z_c) + kappa sigma_t eps    kappa eps + (z_d - z_c) / sigma_T
     direct    y_t = z_d + kappa sigma_t eps                                     kappa eps + (z_d - z_c) / sigma_t
+    bridge-ancestral: as bridge with (sigma_t / sigma_T)^2 in place of sigma_t / sigma_T in y_t
 
-`bridge` is the straight line that DDIM and Euler walk (the OT-ODE of I2SB, Liu et al. 2023); `direct` with kappa 0 is
-the noise-free residual of OSEDiff and PiSA-SR. The classic mistake, `naive`, noises z_d and keeps the plain target
-eps: its optimum is x0 = z_d, it learns to keep the degradation. It is here so that a test can show it.
+`bridge` is the straight line that DDIM and Euler walk (the OT-ODE of I2SB, Liu et al. 2023); `bridge-ancestral` is the
+mean path of ancestral samplers (ResShift, Yue et al. 2023); `direct` with kappa 0 is the noise-free residual of OSEDiff
+and PiSA-SR. The classic mistake, `naive`, noises z_d and keeps the plain target eps: its optimum is x0 = z_d, it learns
+to keep the degradation. It is here so that a test can show it.
 
 All tensors are float32; latents are (batch, channels, height, width); per-sample scalars broadcast as (batch, 1, 1, 1).
 """
@@ -57,6 +59,14 @@ def bridge(clean: Tensor, degraded: Tensor, eps: Tensor, sigma: Tensor, start: T
     return Point(clean + sigma / start * residual + kappa * sigma * eps, kappa * eps + residual / start)
 
 
+def bridge_ancestral(
+    clean: Tensor, degraded: Tensor, eps: Tensor, sigma: Tensor, start: Tensor, kappa: Tensor
+) -> Point:
+    """The residual fades with the square of the noise level, as it does under ancestral samplers."""
+    residual, eta = degraded - clean, (sigma / start).square()
+    return Point(clean + eta * residual + kappa * sigma * eps, kappa * eps + eta / sigma * residual)
+
+
 def direct(clean: Tensor, degraded: Tensor, eps: Tensor, sigma: Tensor, start: Tensor, kappa: Tensor) -> Point:
     """The whole residual in one step from any timestep."""
     return Point(degraded + kappa * sigma * eps, kappa * eps + (degraded - clean) / sigma)
@@ -67,7 +77,12 @@ def naive(clean: Tensor, degraded: Tensor, eps: Tensor, sigma: Tensor, start: Te
     return Point(degraded + kappa * sigma * eps, kappa * eps)
 
 
-OBJECTIVES: dict[str, Objective] = {"denoise": denoise, "bridge": bridge, "direct": direct}
+OBJECTIVES: dict[str, Objective] = {
+    "denoise": denoise,
+    "bridge": bridge,
+    "bridge-ancestral": bridge_ancestral,
+    "direct": direct,
+}
 
 
 @dataclass(frozen=True)
@@ -118,8 +133,60 @@ class NoiseSchedule:
         snr = sigma.pow(-2)
         return snr.clamp(max=gamma) / (snr if self.prediction_type == "epsilon" else snr + 1)
 
+    def debiased_weight(self, timesteps: Tensor) -> Tensor:
+        """1 / sqrt(SNR) for a noise prediction (Yu et al. 2023, arXiv:2310.08442), SNR / (SNR + 1) of it for v.
+
+        SNR is cut at 1000, so that the last timesteps keep some weight. float32 (batch, 1, 1, 1).
+        """
+        snr = self.sigma(timesteps).pow(-2).clamp(max=1000)
+        weight = snr.rsqrt()
+        return weight if self.prediction_type == "epsilon" else weight * snr / (snr + 1)
+
     def _abar(self, timesteps: Tensor) -> Tensor:
         return self.alphas_cumprod[timesteps].view(-1, 1, 1, 1)
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What the model answered at points of restorations' paths, and what it should have answered.
+
+    Attributes:
+        answer: the UNet's, float32 (batch, channels, height, width), in the base's own terms (epsilon or v).
+        target: same shape and terms.
+        x0: the clean latents that the answer means, x0 = y_t - sigma_t eps_hat; same shape.
+    """
+
+    answer: Tensor
+    target: Tensor
+    x0: Tensor
+
+
+def forecast(
+    predict: Callable[[Tensor, Tensor], Tensor],
+    objective: Objective,
+    schedule: NoiseSchedule,
+    clean: Tensor,
+    degraded: Tensor,
+    eps: Tensor,
+    timesteps: Tensor,
+    starts: Tensor,
+    kappa: Tensor,
+) -> Forecast:
+    """Asks the model where the objective says.
+
+    Args:
+        predict: (x_t, timesteps) to the UNet's answer.
+        eps: standard normal noise, shape of the latents.
+        timesteps: t, int64 (batch,).
+        starts: T of each sample, int64 (batch,), t <= T.
+        kappa: start noise in [0, 1], float32 (batch,).
+    """
+    sigma, start = schedule.sigma(timesteps), schedule.sigma(starts)
+    point = objective(clean, degraded, eps, sigma, start, kappa.view(-1, 1, 1, 1))
+    model_input = schedule.model_input(point.y, timesteps)
+    answer = predict(model_input, timesteps).float()
+    x0 = point.y - sigma * schedule.noise(answer, model_input, timesteps)
+    return Forecast(answer, schedule.target(point, timesteps), x0)
 
 
 def paired_loss(
@@ -134,17 +201,7 @@ def paired_loss(
     kappa: Tensor,
     gamma: float | None,
 ) -> Tensor:
-    """The weighted squared error of each sample, float32 (batch,).
-
-    Args:
-        predict: (x_t, timesteps) to the UNet's answer.
-        eps: standard normal noise, shape of the latents.
-        timesteps: t, int64 (batch,).
-        starts: T of each sample, int64 (batch,), t <= T.
-        kappa: start noise in [0, 1], float32 (batch,).
-    """
-    sigma, start = schedule.sigma(timesteps), schedule.sigma(starts)
-    point = objective(clean, degraded, eps, sigma, start, kappa.view(-1, 1, 1, 1))
-    answer = predict(schedule.model_input(point.y, timesteps), timesteps).float()
-    error = (answer - schedule.target(point, timesteps)).square()
+    """The squared error of `forecast`, weighted by `NoiseSchedule.weight`, of each sample; float32 (batch,)."""
+    made = forecast(predict, objective, schedule, clean, degraded, eps, timesteps, starts, kappa)
+    error = (made.answer - made.target).square()
     return (schedule.weight(timesteps, gamma) * error).mean(dim=(1, 2, 3))

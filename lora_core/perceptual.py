@@ -79,11 +79,29 @@ def choose_perceptual(section: ScoringSection) -> Perceptual:
     return _gmsd(f"GMSD instead of LPIPS: {missing}; {way_out}")
 
 
-def hub_weights() -> Path:
-    """Where torch hub keeps torchvision's AlexNet (`torch.hub.get_dir()`, without importing torch)."""
+def lpips_module(section: ScoringSection) -> "torch.nn.Module":
+    """LPIPS as a frozen module of two float32 batches (batch, 3, height, width) in [-1, 1], for a loss.
+
+    Raises:
+        ConfigError: the named weights do not exist or are no AlexNet.
+        ResourceError: no weights are here.
+    """
+    if section.lpips_weights is None and (missing := _why_not_in_cache()) is not None:
+        raise ResourceError(
+            f"objective.pixel_lpips: {missing}; run once: {DOWNLOAD_COMMAND} (or set objective.pixel_lpips=0)"
+        )
+    path = Path(section.lpips_weights).expanduser() if section.lpips_weights else hub_weights()
+    if not path.is_file():
+        raise ConfigError(f"scoring.lpips_weights: {path} is no file; leave it empty and run: {DOWNLOAD_COMMAND}")
+    network: torch.nn.Module = _Lpips(path).network
+    return network
+
+
+def hub_weights(name: str = _WEIGHTS_FILE) -> Path:
+    """Where torch hub keeps torchvision's weights, AlexNet's by default (as `torch.hub.get_dir()`, without torch)."""
     cache = os.environ.get("XDG_CACHE_HOME", "~/.cache")
     home = os.environ.get("TORCH_HOME", os.path.join(cache, "torch"))
-    return Path(home).expanduser() / "hub" / "checkpoints" / _WEIGHTS_FILE
+    return Path(home).expanduser() / "hub" / "checkpoints" / name
 
 
 def download_lpips_weights(url: str | None = None) -> Path:
@@ -164,12 +182,12 @@ class _Lpips:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", category=UserWarning, module="torchvision")  # lpips asks in the old way
             # pnet_rand only keeps the package from downloading: every backbone weight is replaced on the next line.
-            self._network = lpips.LPIPS(net="alex", version="0.1", pnet_rand=True, verbose=False)
+            self.network = lpips.LPIPS(net="alex", version="0.1", pnet_rand=True, verbose=False)
         try:
-            self._network.net.load_state_dict(convolutions, strict=True)
+            self.network.net.load_state_dict(convolutions, strict=True)
         except RuntimeError as error:  # other shapes
             raise _no_alexnet(weights, error) from error
-        self._network.eval().requires_grad_(False)
+        self.network.eval().requires_grad_(False)
         self._one_at_a_time = threading.Lock()  # torch uses all cores for one picture
 
     def __call__(self, first: np.ndarray, second: np.ndarray) -> float:
@@ -180,7 +198,7 @@ class _Lpips:
             size = f"{first.shape[1]}x{first.shape[0]}"
             raise DataError(f"LPIPS needs pictures of at least {_LPIPS_SIDE}x{_LPIPS_SIDE} pixels, this one has {size}")
         with self._one_at_a_time, torch.inference_mode():
-            return float(self._network(_to_tensor(first), _to_tensor(second)))
+            return float(self.network(_to_tensor(first), _to_tensor(second)))
 
 
 def _to_tensor(rgb: np.ndarray) -> "torch.Tensor":

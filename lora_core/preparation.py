@@ -1,15 +1,13 @@
 """From a folder of photographs to a workspace that a round can start in; every check before the first costly second."""
 
 import logging
-import math
 import shlex
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
-
+from lora_core.data.check import DataReport, check_data, check_twins
 from lora_core.data.pairs import dataset_digest, test_pairs, training_pairs
 from lora_core.degradation import degrade_folder
 from lora_core.errors import ConfigError, DataError
@@ -17,7 +15,13 @@ from lora_core.experiment import Experiment, apply_overrides, load_preset
 from lora_core.files import file_digest, require_space, write_text, write_with
 from lora_core.images import Unreadable, check_photos, list_photos
 from lora_core.settings import to_yaml
+from lora_core.space import check_space
 from lora_core.workspace import Workspace
+
+__all__ = [
+    "Created", "Prepared", "check_space", "check_workspace", "create_workspace", "degrade_workspace",
+    "held_out_photos", "match_pairs", "photo_count", "prepare", "refuse_unreadable", "training_photos",
+]  # fmt: skip
 
 logger = logging.getLogger(__name__)
 Progress = Callable[[int], object]
@@ -27,10 +31,6 @@ _HEADER = """\
 # A misspelt key is an error that names the right one. One run can be changed without touching this file:
 #     photo-enhancer tune {place} --set training.epochs=8 --set "sweep.strengths=[0.1, 0.2]"
 """
-_LATENT_BYTES = 2 * 4 * 4  # clean and degraded latent, four channels each, fp32
-_PNG_BYTES_A_PIXEL = 3  # what noise needs; photographs take about two
-# Sum of inputs and outputs over the adapted layers, upper bounds; a LoRA of rank r has r times as many weights.
-_WEIGHTS_A_RANK = {"pocket": 150_000, "attention": 400_000, "attention-ff": 700_000, "all": 1_400_000}
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,7 @@ class Prepared:
         dataset_digest: sha256 of all pairs and of how they are used.
         base_digest: sha256 of the base model.
         space: estimated bytes that the rounds still need.
+        data: captions, masks, buckets and regularisation images, in numbers; `data.lines()` is for a person.
     """
 
     train: int
@@ -62,6 +63,7 @@ class Prepared:
     dataset_digest: str
     base_digest: str
     space: int
+    data: DataReport
 
 
 def create_workspace(
@@ -128,7 +130,7 @@ def prepare(workspace: Workspace, experiment: Experiment, rounds: int = 1) -> Pr
 
 
 def check_workspace(workspace: Workspace, experiment: Experiment, rounds: int = 1) -> int:
-    """Checks base model, photographs and disk without decoding anything.
+    """Checks base model, photographs and disk without decoding anything; what the photographs are goes to the log.
 
     Returns:
         Estimated bytes that the rounds need.
@@ -139,7 +141,11 @@ def check_workspace(workspace: Workspace, experiment: Experiment, rounds: int = 
     from lora_core.bases import check_base
 
     check_base(experiment.base)
-    _refuse_leak(training_photos(workspace), held_out_photos(workspace))
+    training, testing = training_photos(workspace), held_out_photos(workspace)
+    prior = workspace.prior_folders() if experiment.objective.prior_images else []
+    _refuse_leak(training + [photo for folder in prior for photo in list_photos(folder.path)], testing)
+    for line in check_data(workspace, experiment).lines():
+        logger.info("%s", line)
     return check_space(workspace, experiment, rounds)
 
 
@@ -214,72 +220,18 @@ def degrade_workspace(workspace: Workspace, experiment: Experiment, progress: Pr
 
 
 def match_pairs(workspace: Workspace, experiment: Experiment, twins_made: int = 0, space: int = 0) -> Prepared:
-    """Matches the pairs, strictly both ways, and digests what a round depends on. Raises as `training_pairs`."""
-    from lora_core.bases import base_digest
-
-    train, test = len(training_pairs(workspace, experiment)), len(test_pairs(workspace, experiment))
-    digest = dataset_digest(workspace, experiment)
-    return Prepared(train, test, twins_made, digest, base_digest(experiment.base), space)
-
-
-def check_space(workspace: Workspace, experiment: Experiment, rounds: int) -> int:
-    """Estimates the bytes that twins and rounds still need, an upper bound, and compares them with the free disk.
-
-        twins        3 B a pixel of each photograph without one
-        latents      pairs x views x 2 x 4 x (resolution / 8)^2 x 4 B
-        checkpoints  a round: (2 formats x checkpoints + 3 for the training state) x rank x weights a rank x 4 B
-        pictures     a round: LoRA cells x test pixels x 3 B; the base's cells and the references once
+    """Matches the pairs, strictly both ways, and digests what a round depends on.
 
     Raises:
-        ResourceError: less is free.
+        DataError: as `training_pairs`, and where the halves of a pair differ in size.
     """
-    training, testing = training_photos(workspace), held_out_photos(workspace)
-    space = _twin_bytes(workspace, experiment, training, testing)
-    left = max(0, rounds - len(workspace.study(experiment.name).rounds()))
-    if left:
-        space += len(training) * experiment.data.views * _LATENT_BYTES * (experiment.data.resolution // 8) ** 2
-        space += left * _checkpoint_bytes(experiment) + _picture_bytes(experiment, testing, left)
-    require_space(workspace.root, space, f"{left or rounds} round(s) of '{experiment.name}'")
-    return space
+    from lora_core.bases import base_digest
 
-
-def _twin_bytes(workspace: Workspace, experiment: Experiment, training: list[Path], testing: list[Path]) -> int:
-    if experiment.degradation.preset == "own":
-        return 0
-    pixels = 0
-    for photos, folder in ((training, workspace.degraded), (testing, workspace.test_degraded)):
-        made = {photo.stem for photo in list_photos(folder)} if folder.is_dir() else set()
-        pixels += sum(_pixels(photo) for photo in photos if photo.stem not in made)
-    return pixels * _PNG_BYTES_A_PIXEL
-
-
-def _checkpoint_bytes(experiment: Experiment) -> int:
-    kind = "pocket" if experiment.base.model == "pocket" else experiment.adapter.layers
-    adapter = experiment.adapter.rank * _WEIGHTS_A_RANK[kind] * 4
-    return (2 * _checkpoints(experiment) + 3) * adapter
-
-
-def _picture_bytes(experiment: Experiment, testing: list[Path], rounds: int) -> int:
-    grid, side = experiment.sweep, experiment.data.test_size
-    axes = (grid.strengths, grid.start_noises, grid.steps, grid.detail_returns)
-    settings = math.prod(len(axis) for axis in axes)
-    scored = testing[: experiment.data.test_limit]
-    pixels = sum(min(side**2, _pixels(photo)) if side else _pixels(photo) for photo in scored)
-    references = 6  # original, input, autoencoder, three classical ones
-    return (settings * (_checkpoints(experiment) * rounds + 1) + references) * pixels * _PNG_BYTES_A_PIXEL
-
-
-def _checkpoints(experiment: Experiment) -> int:
-    return math.ceil(experiment.training.epochs / experiment.training.checkpoint_every)
-
-
-def _pixels(path: Path) -> int:
-    """Width times height from the header; an unreadable file is reported where it is decoded."""
-    try:
-        with Image.open(path) as image:
-            return image.width * image.height
-    except (OSError, Image.DecompressionBombError):
-        return 0
+    train, test = training_pairs(workspace, experiment), test_pairs(workspace, experiment)
+    check_twins([*train, *test], workspace)
+    report = check_data(workspace, experiment)
+    digest = dataset_digest(workspace, experiment)
+    return Prepared(len(train), len(test), twins_made, digest, base_digest(experiment.base), space, report)
 
 
 def _require_photos(folder: Path) -> list[Path]:

@@ -6,6 +6,7 @@ saved generator or sampler state (the shape of NVlabs/edm2's training loop).
 """
 
 import hashlib
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -35,4 +36,9 @@ def torch_generator(*parts: int | str) -> "torch.Generator":
 def shuffled_index(position: int, size: int, *stream: int | str) -> int:
     """Which of `size` items comes at `position` of an endless stream that is reshuffled every `size` items."""
     epoch, offset = divmod(position, size)
-    return int(numpy_generator("order", *stream, epoch).permutation(size)[offset])
+    return int(_order(size, epoch, *stream)[offset])
+
+
+@lru_cache(maxsize=16)
+def _order(size: int, epoch: int, *stream: int | str) -> np.ndarray:
+    return numpy_generator("order", *stream, epoch).permutation(size).astype(np.uint32)

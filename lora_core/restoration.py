@@ -15,6 +15,7 @@ smallest n with int(n * strength) = steps; the start timestep is read off the sc
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler
 from torch import Tensor
@@ -95,7 +96,8 @@ def restore_latents(
     scheduler.set_begin_index(start.num_inference_steps - start.steps)
     latents = scheduler.add_noise(degraded, kappa * noise, timesteps[:1].expand(len(degraded)))
     for timestep in timesteps:
-        answer = _guided(base, scheduler.scale_model_input(latents, timestep), timestep, text, sweep.guidance_scale)
+        model_input = scheduler.scale_model_input(latents, timestep)
+        answer = _guided(base, model_input, timestep, text, sweep.guidance_scale, degraded)
         latents = scheduler.step(answer, timestep, latents).prev_sample
     return latents
 
@@ -112,7 +114,7 @@ def _walk_ddim(base: Base, degraded: Tensor, text: Tensor, start: Start, noise: 
     y = degraded + sigmas[0] * noise
     for number, timestep in enumerate(timesteps):
         model_input = schedule.model_input(y, timestep[None])
-        answer = _guided(base, model_input, timestep, text, guidance)
+        answer = _guided(base, model_input, timestep, text, guidance, degraded)
         eps = schedule.noise(answer, model_input, timestep[None])
         y = y + (sigmas[number + 1] - sigmas[number]) * eps
     return y
@@ -123,8 +125,15 @@ def return_detail(decoded: Tensor, dropped: Tensor, share: float) -> Tensor:
     return decoded + share * dropped
 
 
-def _guided(base: Base, latents: Tensor, timestep: Tensor, text: Tensor, scale: float) -> Tensor:
+def padded(picture: np.ndarray, multiple: int) -> np.ndarray:
+    """A (height, width, 3) uint8 picture, mirrored beyond the right and lower edge to sides that the UNet accepts."""
+    bottom, right = (-side % multiple for side in picture.shape[:2])
+    return np.pad(picture, ((0, bottom), (0, right), (0, 0)), mode="symmetric") if bottom or right else picture
+
+
+def _guided(base: Base, latents: Tensor, timestep: Tensor, text: Tensor, scale: float, condition: Tensor) -> Tensor:
     if scale == 1.0:
-        return base.predict(latents, timestep, text)
-    empty, prompted = base.predict(torch.cat([latents, latents]), timestep, text).chunk(2)
+        return base.predict(latents, timestep, text, condition)
+    both = torch.cat([latents, latents]), timestep, text, torch.cat([condition, condition])
+    empty, prompted = base.predict(*both).chunk(2)
     return empty + scale * (prompted - empty)

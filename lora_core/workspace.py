@@ -3,16 +3,21 @@
     experiment.yaml               what to do
     dataset/train/10_targets/     clean photographs; the leading number says how often an epoch repeats them
     dataset/reg/1_/               their degraded twins, same file names
+    dataset/masks/                grey pictures, same names, that weight the loss (data.masks=folder)
+    dataset/prior/1_name/         clean regularisation images, no twins (objective.prior_images)
     dataset/test/                 clean photographs held out of training, on which every checkpoint is scored
     dataset/test_degraded/        their degraded twins
     model/                        base models
     output/<experiment>/          study.log, ledger.jsonl, round-000/, report.html
     output/champion/              the winner in both LoRA formats, its settings, its model card
-    cache/                        latents, by content; may be deleted at any time
+    cache/                        latents, embeddings, digests, by content; may be deleted at any time
     log/                          TensorBoard
 
+Captions lie beside the photographs of `train` and `prior`: see `lora_core.data.captions`.
+
 A kohya `reg` folder means prior preservation to kohya, where file names play no role. In a restoration experiment it
-is the degraded half of the pairs, matched by name; `reg/1_` and `train/1_` are the seed project's spelling.
+is the degraded half of the pairs, matched by name; `reg/1_` and `train/1_` are the seed project's spelling. What kohya
+puts into `reg` goes into `prior`.
 """
 
 import re
@@ -49,9 +54,19 @@ class RoundFolder:
         return self.root / "training"
 
     @property
-    def state(self) -> Path:
-        """The last saved training state."""
-        return self.training / "state"
+    def states(self) -> Path:
+        """The saved training states, a folder each, named by the images seen."""
+        return self.training / "states"
+
+    @property
+    def validation_log(self) -> Path:
+        """One JSON object a line: the base's validation loss, then the LoRA's at each validation."""
+        return self.training / "validation.jsonl"
+
+    @property
+    def samples(self) -> Path:
+        """Pictures for the eye, a folder a checkpoint."""
+        return self.root / "samples"
 
     @property
     def train_log(self) -> Path:
@@ -161,6 +176,16 @@ class Workspace:
         return self.root / "dataset" / "reg" / "1_"
 
     @property
+    def masks(self) -> Path:
+        """Grey pictures that weight the loss, named as the training photographs."""
+        return self.root / "dataset" / "masks"
+
+    @property
+    def prior(self) -> Path:
+        """Parent of the `N_name` folders of regularisation images."""
+        return self.root / "dataset" / "prior"
+
+    @property
     def test(self) -> Path:
         """Clean photographs held out of training."""
         return self.root / "dataset" / "test"
@@ -189,6 +214,11 @@ class Workspace:
     def cache(self) -> Path:
         """What can be computed again."""
         return self.root / "cache"
+
+    @property
+    def digests(self) -> Path:
+        """Digests and sizes of photographs that have not changed since they were last read."""
+        return self.cache / "digests.sqlite"
 
     @property
     def tensorboard(self) -> Path:
@@ -227,16 +257,31 @@ class Workspace:
         """
         if not self.train.is_dir():
             raise DataError(f"{self.train} does not exist; run: photo-enhancer init {self.root}")
-        folders = []
-        for path in sorted(
-            place for place in self.train.iterdir() if place.is_dir() and not place.name.startswith(".")
-        ):
-            match = _REPEATS.match(path.name)
-            if not match or int(match[1]) < 1:
-                raise DataError(
-                    f"{path}: name it N_name, where N says how often an epoch repeats it, e.g. 10_{path.name}"
-                )
-            folders.append(RepeatFolder(path, int(match[1])))
+        folders = _repeat_folders(self.train)
         if not folders:
             raise DataError(f"{self.train} has no folder of photographs; put them in {self.targets}")
         return folders
+
+    def prior_folders(self) -> list[RepeatFolder]:
+        """The `N_name` folders of regularisation images, in name order.
+
+        Raises:
+            DataError: there is none, or a folder's name does not say its repeats.
+        """
+        folders = _repeat_folders(self.prior) if self.prior.is_dir() else []
+        if not folders:
+            raise DataError(
+                f"objective.prior_images needs regularisation images: put clean photographs into "
+                f"{self.prior / '1_photo'}, or set it to 0"
+            )
+        return folders
+
+
+def _repeat_folders(parent: Path) -> list[RepeatFolder]:
+    folders = []
+    for path in sorted(place for place in parent.iterdir() if place.is_dir() and not place.name.startswith(".")):
+        match = _REPEATS.match(path.name)
+        if not match or int(match[1]) < 1:
+            raise DataError(f"{path}: name it N_name, where N says how often an epoch repeats it, e.g. 10_{path.name}")
+        folders.append(RepeatFolder(path, int(match[1])))
+    return folders

@@ -140,6 +140,7 @@ class Study:
         checkpoints = [
             {
                 "epoch": epoch,
+                "file": f"checkpoints/{name}-{epoch:06d}.safetensors",
                 "kohya": f"checkpoints/{name}-{epoch:06d}.safetensors",
                 "diffusers": f"checkpoints/{name}-{epoch:06d}",
                 "digest": f"{number}{epoch:02d}" * 21 + "f",

@@ -22,6 +22,7 @@ class Base:
         text_encoder: CLIPTextModel in `dtype`.
         scheduler_config: the base's own scheduler configuration.
         factor: pixels along one side of a latent cell.
+        control: whether the UNet's conv_in was widened for the degraded latents (`lora_core.control`).
         multiple: pixels that a side must be a multiple of, so that the UNet's skip connections meet.
     """
 
@@ -35,6 +36,7 @@ class Base:
     multiple: int
     device: torch.device
     dtype: torch.dtype
+    control: bool = False
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Mixed precision where the base is in half precision."""
@@ -59,6 +61,10 @@ class Base:
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         """Scaled latents to pixels, float32 (batch, 3, height, width), about [-1, 1], not clipped."""
+        return self.decode_with_gradient(latents)
+
+    def decode_with_gradient(self, latents: Tensor) -> Tensor:
+        """As `decode`, for a loss on pixels."""
         return self.vae.decode(latents / self.vae.config.scaling_factor).sample.float()
 
     def encode_prompt(self, prompts: list[str]) -> Tensor:
@@ -72,8 +78,15 @@ class Base:
         )
         return self.text_encoder(tokens.input_ids.to(self.device))[0]
 
-    def predict(self, latents: Tensor, timesteps: Tensor, text: Tensor) -> Tensor:
-        """The UNet's answer in mixed precision, (batch, channels, height, width) float32."""
+    def predict(self, latents: Tensor, timesteps: Tensor, text: Tensor, condition: Tensor | None = None) -> Tensor:
+        """The UNet's answer in mixed precision, (batch, channels, height, width) float32.
+
+        Args:
+            condition: the degraded latents, which a UNet with a widened conv_in (`control`) reads beside the others
+                and any other leaves alone.
+        """
+        if self.control and condition is not None:
+            latents = torch.cat([latents, condition], dim=1)
         with self.autocast():
             return self.unet(latents.to(self.dtype), timesteps, text.to(self.dtype)).sample.float()
 

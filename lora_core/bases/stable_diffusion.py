@@ -15,6 +15,7 @@ from diffusers.utils import logging as diffusers_logging
 
 from lora_core.bases.base import Base
 from lora_core.bases.files import DEFAULT_CONFIG, check_base, fetch_from_hub, safetensors_keys
+from lora_core.bases.quantise import quantise
 from lora_core.errors import BaseModelError
 from lora_core.experiment import BaseModelSection
 from lora_core.objectives import NoiseSchedule
@@ -75,6 +76,8 @@ def open_base(section: BaseModelSection, device: torch.device | None = None) -> 
         raise BaseModelError(
             f"base.model: a UNet with {pipeline.unet.config.in_channels} input channels is for inpainting or editing"
         )
+    if section.quantise != "none":
+        quantise(pipeline.unet, section.quantise, _DTYPES[section.precision])
     return Base(
         vae=pipeline.vae.to(device, torch.float32),
         unet=pipeline.unet.to(device, memory_format=torch.channels_last),

@@ -1,147 +1,241 @@
-"""Cached views: the latents of crops of both halves of each pair.
+"""Latents of views: read from a cache that is made once, or encoded in the step.
 
-A view is one crop, one mirroring and one degradation of a photograph; view 0 takes the degraded twin from its file,
-the others are degraded anew by the same recipe, so that caching does not freeze the degradation. A cache is named
-after everything that decides its content and is never looked up by position or file name alone.
+A cache is named after everything that decides its content and is never looked up by position or file name alone. It
+is one file for all buckets, memory-mapped, with a checksum for every view that is verified whenever the view is read.
+With data.cache=false every view, of which there are then endlessly many, is cut, degraded and encoded when it is
+asked for.
 """
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import groupby
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from lora_core.bases.base import Base, to_pixels
-from lora_core.data.pairs import Pair, pairs_digest
-from lora_core.degradation import degrade
+from lora_core.data.buckets import Shapes
+from lora_core.data.layout import Layout, Sample, manifest_of, views_at_once
+from lora_core.data.pair import Pair, pixels_digest
+from lora_core.data.records import RecordFile, RecordWriter
+from lora_core.data.together import Barrier, Share, alone, make_together
+from lora_core.data.views import Rows, View, ViewSource, make_views, mask_weights
 from lora_core.errors import DataError
 from lora_core.experiment import Experiment
-from lora_core.files import file_digest, require_space, value_digest, whole_folder, write_json
-from lora_core.images import read_rgb
-from lora_core.randomness import numpy_generator
 from lora_core.workspace import Workspace
 
-_VERSION = 1
-_ENCODE_BATCH = 8
+__all__ = ["Rows", "ViewCache", "ViewSource", "ViewStream", "open_views"]
+
+Progress = Callable[[int, int], object]
+T = TypeVar("T")
+R = TypeVar("R")
 
 
-@dataclass(frozen=True)
-class ViewCache:
-    """Memory-mapped latents.
-
-    Attributes:
-        clean: float32 (pairs * views, channels, height, width); view v of pair p lies at p * views + v.
-        degraded: the same for the degraded half.
-    """
-
-    clean: np.ndarray
-    degraded: np.ndarray
-    views: int
-
-    def rows(self, samples: list[tuple[int, int]]) -> tuple[torch.Tensor, torch.Tensor]:
-        """The latents of (pair, view) samples, two float32 tensors (batch, channels, height, width)."""
-        index = [pair * self.views + view for pair, view in samples]
-        return torch.from_numpy(self.clean[index].copy()), torch.from_numpy(self.degraded[index].copy())
-
-
-def view_cache(
+def open_views(
     workspace: Workspace,
     experiment: Experiment,
-    pairs: list[Pair],
+    pairs: Sequence[Pair],
+    shapes: Shapes,
     base: Base,
     base_digest: str,
-    progress: Callable[[int, int], object] = lambda done, total: None,
-) -> ViewCache:
-    """Opens the cache of these views, making it first where it is missing.
+    progress: Progress = lambda done, total: None,
+    share: Share = (0, 1),
+    barrier: Barrier = alone,
+) -> ViewSource:
+    """The latents of these pairs, whose cache is made first where it is missing.
+
+    Args:
+        workspace: holds the cache.
+        experiment: seed, base, data and degradation decide the views.
+        pairs: training pairs, or regularisation images, of which the clean half alone is encoded.
+        shapes: the bucket of each pair.
+        base: encodes; with data.cache=false its autoencoder is needed until training ends.
+        base_digest: of the base's files.
+        progress: called with pairs done and pairs in all; where processes share the work, with an estimate.
+        share: number of this process, and of all that open the views at the same time with the same arguments.
+        barrier: returns once every process has called it.
 
     Raises:
-        DataError: a photograph is smaller than the training crop, or the halves of a pair differ in size.
-        ResourceError: the disk is too small.
+        DataError: a photograph, twin or mask that cannot be used, a cache that is damaged or not what its name says.
+        ResourceError: the disk is too small, or another process failed.
     """
-    data = experiment.data
-    if data.resolution % base.multiple:
-        raise DataError(
-            f"data.resolution: {data.resolution} is not a multiple of {base.multiple}, which this base needs"
-        )
-    key = value_digest(
-        [_VERSION, pairs_digest(pairs), base_digest, experiment.seed, data.resolution, data.views, data.flip,
-         experiment.degradation.model_dump(mode="json")]
-    )  # fmt: skip
-    folder = workspace.cache / f"latents-{key[:16]}"
-    if not (folder / "done.json").exists():
-        _build(folder, experiment, pairs, base, progress)
-    clean, degraded = (np.load(folder / f"{half}.npy", mmap_mode="r") for half in ("clean", "degraded"))
-    return ViewCache(clean, degraded, data.views)
+    if len(shapes.index) != len(pairs):
+        raise ValueError(f"{len(shapes.index)} shapes for {len(pairs)} pairs")
+    for bucket in shapes.buckets:
+        if any(side % base.multiple for side in bucket):
+            raise DataError(
+                f"data.resolution: {bucket} is not a multiple of {base.multiple} pixels, which this base needs"
+            )
+    masked = pairs[0].mask_file is not None
+    if any((pair.mask_file is not None) != masked or pair.plain != pairs[0].plain for pair in pairs):
+        raise ValueError("pairs with and without a mask or a degraded half, in one set")
+    layout = Layout(
+        shapes=shapes,
+        views=experiment.data.views,
+        channels=base.vae.config.latent_channels,
+        factor=base.factor,
+        halves=1 if pairs[0].plain else 2,
+        masked=masked,
+        dtype="float32" if experiment.base.precision == "fp32" else "float16",
+    )
+    encoder = Encoder(experiment, pairs, layout, base)
+    if not experiment.data.cache:
+        return ViewStream(encoder)
+    manifest = manifest_of(layout, experiment, pixels_digest(pairs, workspace), base_digest)
+    folder = workspace.cache / f"latents-{manifest['key'][:16]}"
+    records = make_together(
+        folder, manifest, lambda file: _encode_share(file, encoder, share, progress), "the latent cache", share, barrier
+    )
+    return ViewCache(records, layout, pairs, experiment.data.unmasked_weight)
 
 
-def crop_views(pair: Pair, experiment: Experiment) -> list[tuple[np.ndarray, np.ndarray]]:
-    """The (clean, degraded) crops of every view of a pair, (resolution, resolution, 3) uint8 each."""
-    data = experiment.data
-    clean, twin = read_rgb(pair.clean), read_rgb(pair.degraded)
-    if clean.shape != twin.shape:
-        raise DataError(
-            f"{pair.degraded} is {_size(twin)}, its clean photograph {_size(clean)}; make or bring it in the same size"
-        )
-    if min(clean.shape[:2]) < data.resolution:
-        raise DataError(
-            f"{pair.clean} is {_size(clean)}, smaller than data.resolution = {data.resolution}; lower that or remove it"
-        )
-    digest = file_digest(pair.clean)
-    views = []
-    for view in range(data.views):
-        degraded = twin
-        if view and experiment.degradation.preset != "own":
-            degraded = degrade(clean, experiment.degradation.preset, digest, experiment.degradation.seed, view).rgb
-        draw = numpy_generator("view", experiment.seed, pair.name, view)
-        top, left = (int(draw.integers(side - data.resolution + 1)) for side in clean.shape[:2])
-        mirrored = data.flip and draw.random() < 0.5
-        window = (slice(top, top + data.resolution), slice(left, left + data.resolution))
-        views.append(tuple(half[window][:, ::-1] if mirrored else half[window] for half in (clean, degraded)))
-    return views  # type: ignore[return-value]
+class ViewCache:
+    """Latents in a file; only the views that are asked for come into memory."""
+
+    def __init__(self, file: Path, layout: Layout, pairs: Sequence[Pair], unmasked_weight: float) -> None:
+        self._file = RecordFile(file, layout.dtype)
+        self._layout = layout
+        self._pairs = pairs
+        self._unmasked_weight = unmasked_weight
+
+    def rows(self, samples: Sequence[Sample]) -> Rows:
+        """As `ViewSource.rows`.
+
+        Raises:
+            DataError: the file is damaged where one of them lies.
+        """
+        values = [self._read(sample) for sample in samples]
+        return _rows(np.stack(values), self._layout, samples, self._unmasked_weight)
+
+    def _read(self, sample: Sample) -> np.ndarray:
+        values = self._file.read(*self._layout.place(sample))
+        if values is None:
+            raise DataError(
+                f"{self._file.path} is damaged at view {sample[1]} of {self._pairs[sample[0]].clean_file}; "
+                f"delete the cache folder {self._file.path.parent}, and it is made again"
+            )
+        return values.astype(np.float32)
 
 
-def _build(
-    folder: Path, experiment: Experiment, pairs: list[Pair], base: Base, progress: Callable[[int, int], object]
-) -> None:
-    side = experiment.data.resolution // base.factor
-    channels = base.unet.config.in_channels
-    shape = (len(pairs) * experiment.data.views, channels, side, side)
-    require_space(folder, 2 * 4 * int(np.prod(shape)), "the latent cache")
-    with whole_folder(folder) as temporary:
-        arrays = [
-            np.lib.format.open_memmap(temporary / f"{half}.npy", "w+", np.float32, shape)
-            for half in ("clean", "degraded")
+class Encoder:
+    """Pairs to records: cuts, degrades, encodes."""
+
+    def __init__(self, experiment: Experiment, pairs: Sequence[Pair], layout: Layout, base: Base) -> None:
+        self.experiment = experiment
+        self.pairs = pairs
+        self.layout = layout
+        self._base = base
+
+    def cut(self, samples: Sequence[Sample]) -> list[View]:
+        """The pixels of views; each photograph is read once where its views follow one another."""
+        views = []
+        for pair, group in groupby(samples, lambda sample: sample[0]):
+            numbers = [view for _, view in group]
+            views += make_views(self.pairs[pair], self.experiment, self.layout.shapes.of(pair), numbers)
+        return views
+
+    def encode(self, samples: Sequence[Sample], views: Sequence[View]) -> np.ndarray:
+        """(views, numbers) in the layout's type: a record each.
+
+        Raises:
+            DataError: latents that are not finite.
+        """
+        halves = [half for view in views for half in (view.clean, view.degraded)[: self.layout.halves]]
+        latents = self._base.encode(to_pixels(np.stack(halves))).cpu().numpy()
+        parts = [latents.reshape(len(views), -1)]
+        if self.layout.masked:
+            masks = [mask_weights(view.mask, self.layout.factor) for view in views if view.mask is not None]
+            parts.append(np.stack(masks).reshape(len(views), -1))
+        with np.errstate(over="ignore"):
+            records = np.concatenate(parts, 1).astype(self.layout.dtype)
+        for (pair, view), record in zip(samples, records, strict=True):
+            if not np.isfinite(record).all():
+                raise DataError(
+                    f"the latents of {self.pairs[pair].clean_file}, view {view}, are not finite in "
+                    f"{self.layout.dtype}; the photograph or the base's autoencoder is damaged, or base.precision=fp32 "
+                    "is needed"
+                )
+        return records
+
+
+class ViewStream:
+    """Latents that are encoded when they are asked for; every number is a view."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        self._encoder = encoder
+        self._pool = ThreadPoolExecutor(_workers(1), thread_name_prefix="views")
+
+    def rows(self, samples: Sequence[Sample]) -> Rows:
+        """As `ViewSource.rows`. Raises as `open_views`."""
+        layout = self._encoder.layout
+        views = list(self._pool.map(lambda sample: self._encoder.cut([sample])[0], samples))
+        size = views_at_once(layout.shapes.of(samples[0][0]))
+        parts = [
+            self._encoder.encode(samples[first : first + size], views[first : first + size])
+            for first in range(0, len(samples), size)
         ]
-        row = 0
-        for number, views in enumerate(_crops_ahead(pairs, experiment), 1):
-            for first in range(0, len(views), _ENCODE_BATCH):
-                chunk = views[first : first + _ENCODE_BATCH]
-                pixels = to_pixels(np.stack([half for view in chunk for half in view]))
-                latents = base.encode(pixels).cpu().numpy()
-                for half, array in enumerate(arrays):
-                    array[row : row + len(chunk)] = latents[half::2]
-                row += len(chunk)
-            progress(number, len(pairs))
-        if not all(np.isfinite(array).all() for array in arrays):
-            raise DataError("the autoencoder gave latents that are not finite; the base model is damaged")
-        for array in arrays:
-            array.flush()
-        del arrays, array
-        write_json(temporary / "done.json", {"pairs": [pair.name for pair in pairs], "views": experiment.data.views})
+        values = np.concatenate(parts).astype(np.float32)
+        return _rows(values, layout, samples, self._encoder.experiment.data.unmasked_weight)
 
 
-def _crops_ahead(pairs: list[Pair], experiment: Experiment) -> Iterator[list[tuple[np.ndarray, np.ndarray]]]:
-    """Reads and degrades a few pairs ahead of the encoder, in order."""
-    ahead = 4
-    with ThreadPoolExecutor(2) as pool:
-        jobs = [pool.submit(crop_views, pair, experiment) for pair in pairs[:ahead]]
-        for number in range(len(pairs)):
-            yield jobs.pop(0).result()
-            if number + ahead < len(pairs):
-                jobs.append(pool.submit(crop_views, pairs[number + ahead], experiment))
+def _rows(values: np.ndarray, layout: Layout, samples: Sequence[Sample], unmasked_weight: float) -> Rows:
+    """Splits float32 records (batch, numbers), all of one shape."""
+    height, width = layout.shape(samples[0][0])
+    if any(layout.shape(pair) != (height, width) for pair, _ in samples):
+        raise ValueError("samples of several shapes in one batch")
+    planes = torch.from_numpy(values).view(len(samples), -1, height, width)
+    clean = planes[:, : layout.channels].contiguous()
+    degraded = clean if layout.halves == 1 else planes[:, layout.channels : 2 * layout.channels].contiguous()
+    mask: Tensor | None = None
+    if layout.masked:
+        mask = (unmasked_weight + (1 - unmasked_weight) * planes[:, -1:]).clamp(unmasked_weight, 1)
+    return Rows(clean, degraded, mask)
 
 
-def _size(image: np.ndarray) -> str:
-    return f"{image.shape[1]}x{image.shape[0]}"
+def _encode_share(file: Path, encoder: Encoder, share: Share, progress: Progress) -> None:
+    """Writes every share-th unit that is not in the file already."""
+    layout, pairs = encoder.layout, len(encoder.pairs)
+    known = RecordFile(file, layout.dtype)
+    writer = RecordWriter(file, layout.dtype)
+
+    def cut(unit: list[Sample]) -> list[View] | None:
+        if all(known.read(*layout.place(sample)) is not None for sample in unit):
+            return None  # by a run that was killed
+        return encoder.cut(unit)
+
+    seen = 0
+    try:
+        for unit, views in _ahead(cut, layout.units(share), _workers(share[1])):
+            if views is not None:
+                for sample, record in zip(unit, encoder.encode(unit, views), strict=True):
+                    number, offset, _ = layout.place(sample)
+                    writer.write(number, offset, record)
+            seen += len(unit) * share[1]
+            progress(min(pairs, seen // layout.views), pairs)
+    finally:
+        writer.close()
+
+
+def _ahead(work: Callable[[T], R], items: Iterable[T], workers: int) -> Iterator[tuple[T, R]]:
+    """(item, work(item)) in order, a few made ahead in threads."""
+    waiting: deque[tuple[T, Future[R]]] = deque()
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="views")
+    try:
+        for item in items:
+            waiting.append((item, pool.submit(work, item)))
+            if len(waiting) > 2 * workers:
+                first, future = waiting.popleft()
+                yield first, future.result()
+        for first, future in waiting:
+            yield first, future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _workers(processes: int) -> int:
+    return max(2, min(16, (os.cpu_count() or 2) // processes))

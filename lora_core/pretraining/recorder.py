@@ -64,7 +64,7 @@ class Recorder:
         rows = self.state.validations
         before, now = (plateau([row["loss"] for row in rows[:end]], self.course.training) for end in (-1, None))
         write_text(self.folder.validations, "".join(json.dumps(row) + "\n" for row in rows))
-        self.monitor.writer.add_scalar("validation/loss", row["loss"], row["images"])
+        self.monitor.validated(row)
         if now.factor < before.factor:
             log.info(
                 "epoch %g: no better for %d validations, the learning rate is halved (factor %g)",

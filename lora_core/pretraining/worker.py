@@ -42,6 +42,7 @@ from lora_core.pretraining.work import (
 from lora_core.process import child_main, only_one
 from lora_core.progress import progress_bar
 from lora_core.training.monitor import Monitor
+from lora_core.training.trackers import Trackers
 
 log = logging.getLogger(__name__)
 _MIXED = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
@@ -177,9 +178,10 @@ class Training:
             batches = [(micro, process) for micro in micros for process in range(course.training.processes)]
             return [name for place in batches for name in self.stage.names(course.positions(*place))]
 
+        step = course.first + self.state.updates * course.images_per_update
         return Monitor(
             self.folder.log,
-            tensorboard,
+            Trackers(("tensorboard",), tensorboard, self.folder.log.parent, {}, step),
             images_per_update=course.images_per_update,
             images_per_epoch=course.photos,
             updates=course.updates,

@@ -178,8 +178,9 @@ def _files(study: StudyData) -> list[Setting]:
     if checkpoint is None:
         return [Setting("LoRA", f"epoch {best.winner['epoch']} of round {best.number}")]
     folder = best.folder.root.relative_to(study.workspace.root)
-    note = f"weight 1; round {best.number}, epoch {best.winner['epoch']}; kohya format"
-    return [Setting("LoRA file", (folder / checkpoint["kohya"]).as_posix(), note, code=True)]
+    kind = "kohya" if checkpoint["kohya"] else "diffusers"
+    note = f"weight 1; round {best.number}, epoch {best.winner['epoch']}; {kind} format"
+    return [Setting("LoRA file", (folder / checkpoint["file"]).as_posix(), note, code=True)]
 
 
 def _settings_note(winner: Row) -> str:

@@ -63,7 +63,8 @@ def grid_digest(experiment: Experiment, base_digest: str, test_digest: str) -> s
     sweep = experiment.sweep
     return value_digest(
         [_VERSION, base_digest, test_digest, experiment.seed, experiment.data.prompt, experiment.data.test_size,
-         experiment.base.precision, sweep.sampler, sweep.timestep_spacing, sweep.guidance_scale]
+         experiment.base.precision, experiment.base.quantise, sweep.sampler, sweep.timestep_spacing,
+         sweep.guidance_scale]
     )  # fmt: skip
 
 

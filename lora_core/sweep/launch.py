@@ -35,7 +35,7 @@ def sweep_round(workspace: Workspace, experiment: Experiment, number: int) -> di
 def sweep_digest(workspace: Workspace, experiment: Experiment, number: int) -> str:
     """sha256 over everything that decides the sweep's pictures: base, photographs, settings, checkpoints."""
     done = read_json(workspace.study(experiment.name).round(number).training_done)
-    tests = pairs_digest(test_pairs(workspace, experiment))
+    tests = pairs_digest(test_pairs(workspace, experiment), workspace)
     common = grid_digest(experiment, base_digest(experiment.base), tests)
     grid = experiment.sweep.model_dump(mode="json", exclude={"batch"})
     return value_digest([common, grid, [row["digest"] for row in done["checkpoints"]]])

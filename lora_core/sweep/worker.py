@@ -28,7 +28,7 @@ from lora_core.lora import Adapter, attach, load_lora
 from lora_core.process import child_main, only_one
 from lora_core.progress import progress_bar
 from lora_core.randomness import torch_generator
-from lora_core.restoration import Start, restore_latents, return_detail, starts_of
+from lora_core.restoration import Start, padded, restore_latents, return_detail, starts_of
 from lora_core.sweep.grid import (
     Cell,
     Checkpoint,
@@ -72,7 +72,7 @@ def sweep(workspace: Workspace, experiment: Experiment, number: int) -> None:
     base = open_base(experiment.base)
     starts = starts_of(base.scheduler_config, experiment.sweep)
     plain = [(start.strength, start.steps, start.num_inference_steps, start.timesteps[0]) for start in starts]
-    common = grid_digest(experiment, base_digest(experiment.base), pairs_digest(pairs))
+    common = grid_digest(experiment, base_digest(experiment.base), pairs_digest(pairs, workspace))
     checkpoints = [Checkpoint(None, "base", None), *_checkpoints(folder)]
     cells = {checkpoint: make_cells(checkpoint, plain, experiment, common) for checkpoint in checkpoints}
     everything = [cell for group in cells.values() for cell in group]
@@ -83,7 +83,7 @@ def sweep(workspace: Workspace, experiment: Experiment, number: int) -> None:
     _save_references(study, references, names, base)
     if missing:
         batches = list(_encode(study, names, base, experiment))
-        adapter = attach(base, experiment.adapter, experiment.seed)
+        adapter = attach(base, experiment.adapter, experiment.seed, control=experiment.objective.control)
         text = _text(base, experiment)
         with progress_bar("sweep", "cell", len(everything), len(everything) - len(missing)) as bar:
             for checkpoint, group in cells.items():
@@ -165,19 +165,13 @@ def _encode(study: StudyFolder, names: list[str], base: Base, experiment: Experi
     for size, group in by_size.items():
         for first in range(0, len(group), experiment.sweep.batch):
             chunk = group[first : first + experiment.sweep.batch]
-            pixels = to_pixels(np.stack([_padded(pictures[name], base.multiple) for name in chunk])).to(base.device)
+            pixels = to_pixels(np.stack([padded(pictures[name], base.multiple) for name in chunk])).to(base.device)
             latents = base.encode(pixels)
             noise = [
                 torch.randn(latents.shape[1:], generator=torch_generator("start noise", experiment.seed, name))
                 for name in chunk
             ]
             yield Batch(chunk, size, latents, pixels - base.decode(latents), torch.stack(noise).to(base.device))
-
-
-def _padded(picture: np.ndarray, multiple: int) -> np.ndarray:
-    """Mirrored beyond the right and lower edge to sides that the UNet accepts."""
-    bottom, right = (-side % multiple for side in picture.shape[:2])
-    return np.pad(picture, ((0, bottom), (0, right), (0, 0)), mode="symmetric") if bottom or right else picture
 
 
 def _text(base: Base, experiment: Experiment) -> Tensor:
@@ -202,7 +196,7 @@ def _save_references(study: StudyFolder, references: list[Reference], names: lis
                 half = "original" if reference.name == "autoencoder" else "degraded"
                 picture = read_rgb(study.root / "test" / half / f"{name}.png")
                 if reference.name == "autoencoder":
-                    pixels = to_pixels(_padded(picture, base.multiple)[None])
+                    pixels = to_pixels(padded(picture, base.multiple)[None])
                     restored = to_rgb(base.decode(base.encode(pixels)))[0][: picture.shape[0], : picture.shape[1]]
                 else:
                     restored = CLASSICAL.get(reference.name, lambda same: same)(picture)

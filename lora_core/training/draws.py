@@ -4,7 +4,7 @@ Each image has a generator of its own, seeded from its position, so that the dra
 nor on the number of processes.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 from lora_core.experiment import Experiment
 from lora_core.randomness import numpy_generator, torch_generator
 from lora_core.restoration import Start
+from lora_core.training.noise import draw_noise
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Draws:
         timesteps: t, int64 (batch,).
         starts: T, int64 (batch,), t <= T.
         kappa: start noise, float32 (batch,).
-        eps: standard normal noise, float32 (batch, channels, height, width).
+        eps: noise of `lora_core.training.noise`, float32 (batch, channels, height, width).
         clean: bool (batch,): the degraded half is replaced by the clean one.
     """
 
@@ -32,6 +33,10 @@ class Draws:
     kappa: Tensor
     eps: Tensor
     clean: Tensor
+
+    def to(self, device: torch.device) -> "Draws":
+        """The draws on a device, without waiting for the copy."""
+        return Draws(*(getattr(self, one.name).to(device, non_blocking=True) for one in fields(self)))
 
 
 def draw(experiment: Experiment, starts: list[Start], positions: range, shape: tuple[int, ...]) -> Draws:
@@ -48,7 +53,7 @@ def draw(experiment: Experiment, starts: list[Start], positions: range, shape: t
         kappas = experiment.sweep.start_noises
         kappa = kappas[int(random.integers(len(kappas)))]
         rows.append((timestep, first, kappa, random.random() < experiment.objective.clean_fraction))
-        noise.append(torch.randn(shape, generator=torch_generator("eps", experiment.seed, position)))
+        noise.append(draw_noise(shape, experiment.objective, torch_generator("eps", experiment.seed, position)))
     timesteps, firsts, kappas_drawn, clean = zip(*rows, strict=True)
     return Draws(
         timesteps=torch.tensor(timesteps, dtype=torch.int64),

@@ -1,12 +1,13 @@
 """Starting the training of a round in a process of its own, or knowing that it is done. Imports no torch."""
 
+from pathlib import Path
 from typing import Any
 
 from lora_core.bases import base_digest
-from lora_core.data.pairs import Pair, pairs_digest, training_pairs
+from lora_core.data.pairs import Pair, pairs_digest, prior_pairs, test_pairs, training_pairs
 from lora_core.errors import ConfigError
 from lora_core.experiment import Experiment, save_experiment
-from lora_core.files import read_json, value_digest
+from lora_core.files import file_digest, read_json, value_digest
 from lora_core.lineage import deciding_values
 from lora_core.process import run_in_process
 from lora_core.workspace import RoundFolder, Workspace
@@ -23,7 +24,7 @@ def train_round(workspace: Workspace, experiment: Experiment, number: int) -> di
         ProcessDied: it was killed; calling again goes on.
     """
     folder = workspace.study(experiment.name).round(number)
-    digest = run_digest(experiment, training_pairs(workspace, experiment), base_digest(experiment.base))
+    digest = run_digest(experiment, training_pairs(workspace, experiment), base_digest(experiment.base), workspace)
     if not finished(folder, digest):
         save_experiment(experiment, folder.experiment)
         run_in_process(
@@ -36,11 +37,23 @@ def train_round(workspace: Workspace, experiment: Experiment, number: int) -> di
     return manifest
 
 
-def run_digest(experiment: Experiment, pairs: list[Pair], base: str) -> str:
+def run_digest(experiment: Experiment, pairs: list[Pair], base: str, workspace: Workspace) -> str:
     """sha256 over everything that decides the LoRA's bytes; `base` is the base's digest."""
     values = deciding_values(experiment)
     del values["scoring"]
-    return value_digest([values, pairs_digest(pairs), base])
+    judged = test_pairs(workspace, experiment) if experiment.monitoring.patience else []
+    photographs = [pairs_digest(part, workspace) for part in (pairs, prior_pairs(workspace, experiment), judged)]
+    return value_digest([values, photographs, base, _warm_start_digest(experiment)])
+
+
+def _warm_start_digest(experiment: Experiment) -> str | None:
+    if not experiment.adapter.warm_start:
+        return None
+    path = Path(experiment.adapter.warm_start).expanduser()
+    if not path.exists():
+        raise ConfigError(f"adapter.warm_start: {path} does not exist")
+    files = sorted(path.rglob("*.safetensors")) if path.is_dir() else [path]
+    return value_digest([file_digest(file) for file in files])
 
 
 def finished(folder: RoundFolder, digest: str) -> bool:
@@ -57,4 +70,4 @@ def finished(folder: RoundFolder, digest: str) -> bool:
             f"{folder.root} holds the training of another experiment, data set or base; "
             "move it away or give the experiment another name"
         )
-    return all((folder.root / row["kohya"]).exists() for row in done["checkpoints"])
+    return all((folder.root / row["file"]).exists() for row in done["checkpoints"])

@@ -1,22 +1,46 @@
-"""The training run: set up, fit, save. The loop knows nothing of files but the three places it is given."""
+"""The training run: set up, fit, save. The loop knows nothing of files but the hooks it is given."""
 
+import logging
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from lora_core.data.latents import ViewCache
 from lora_core.experiment import Experiment
 from lora_core.lora import Adapter
-from lora_core.objectives import OBJECTIVES, paired_loss
-from lora_core.restoration import Start
-from lora_core.training.draws import draw
+from lora_core.prefetch import Prefetcher
+from lora_core.randomness import seed_for
+from lora_core.training.batches import BatchMaker
+from lora_core.training.memory import out_of_memory, release
+from lora_core.training.optimiser import evaluating, limit_norms
 from lora_core.training.plan import Plan
 from lora_core.training.state import RunState
+from lora_core.training.terms import Batch, Term
+
+LOG = logging.getLogger(__name__)
+Parts = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What happens at certain updates; only the main process has hooks that do something.
+
+    Attributes:
+        observe: after each update, with its number, its losses by name and the learning rate.
+        validated: after a validation, with its row.
+        checkpoint: at a checkpoint, with the epoch, the weights to be judged in place.
+        save: every `state_every` images and with each checkpoint.
+    """
+
+    observe: Callable[[int, Parts, float], object]
+    validated: Callable[[dict[str, Any]], object]
+    checkpoint: Callable[[int], object]
+    save: Callable[[], object]
 
 
 @dataclass
@@ -24,102 +48,163 @@ class Run:
     """One training run on one process.
 
     Attributes:
-        text: embedding of the prompt, (1, tokens, width), where the text encoder is not trained.
+        terms: whose sum is the loss.
+        validate: the validation loss of the weights in place, or None where there is nothing to measure it on.
         models: the modules that accelerate synchronises.
+        shrunk: whether a batch ran out of memory and was halved.
     """
 
     experiment: Experiment
     plan: Plan
-    cache: ViewCache
-    starts: list[Start]
+    terms: list[Term]
+    batches: BatchMaker
+    validate: Callable[[], float] | None
     adapter: Adapter
     state: RunState
     accelerator: Accelerator
     models: list[Any]
-    text: Tensor | None
+    shrunk: bool = False
 
-    def fit(
-        self,
-        *,
-        observe: Callable[[int, Tensor, float], object],
-        save_state: Callable[[], object],
-        save_checkpoint: Callable[[int], object],
-    ) -> str:
+    def fit(self, hooks: Hooks) -> str:
         """Trains from the state's update to the plan's last.
 
-        Args:
-            observe: called after each update with its number, its loss and the learning rate.
-            save_state: called every `state_every` images and with each checkpoint.
-            save_checkpoint: called with the epoch.
-
         Returns:
-            "complete" or "time limit".
+            "complete", "time limit" or "plateau".
         """
         every = max(1, self.experiment.training.state_every // self.plan.images_per_update)
         limit = 60 * (self.experiment.training.time_limit or float("inf"))
+        outcome = "plateau" if self._stalled() else "complete"
+        prefetcher = self._prefetcher()
         mark = time.monotonic()
-        while self.state.updates < self.plan.updates:
-            rate = self.state.schedule.get_last_lr()[0]
-            loss = self._update(self.state.updates)
-            self.state.updates += 1
-            observe(self.state.updates, loss, rate)
-            now = time.monotonic()
-            self.state.seconds, mark = self.state.seconds + now - mark, now
-            late = self.state.seconds > limit
-            epoch = self.plan.checkpoints.get(self.state.updates)
-            if epoch or late:
-                save_checkpoint(epoch or self._epoch())
-            if epoch or late or self.state.updates % every == 0:
-                save_state()
-            if late and self.state.updates < self.plan.updates:
-                return "time limit"
-        return "complete"
+        try:
+            while self.state.updates < self.plan.updates and outcome == "complete":
+                rate = self.state.schedule.get_last_lr()[0]
+                try:
+                    parts = self._update(prefetcher)
+                except (RuntimeError, MemoryError) as error:
+                    prefetcher.close()
+                    self._shrink(error)
+                    prefetcher = self._prefetcher()
+                    continue
+                self.state.updates += 1
+                hooks.observe(self.state.updates, parts, rate)
+                now = time.monotonic()
+                self.state.seconds, mark = self.state.seconds + now - mark, now
+                late = self._any(self.state.seconds > limit)
+                saved = self._at_epoch_end(hooks, late)
+                outcome = "time limit" if late else "plateau" if self._stalled() else "complete"
+                if saved or self.state.updates % every == 0:
+                    hooks.save()
+        finally:
+            prefetcher.close()
+        return "complete" if self.state.updates >= self.plan.updates else outcome
+
+    def attempt(self, size: int) -> None:
+        """A forward and backward pass of so many images, without effect: whether they fit into memory."""
+        with torch.enable_grad(), self._synchronised(False):
+            self.accelerator.backward(sum(self._losses(self.batches(range(size))).values()))
+        self.state.optimiser.zero_grad(set_to_none=True)
+
+    def _at_epoch_end(self, hooks: Hooks, late: bool) -> bool:
+        """Validates and saves a checkpoint where the plan says so or the run stops; returns whether one was saved."""
+        update, monitoring = self.state.updates, self.experiment.monitoring
+        epoch = self.plan.checkpoints.get(update)
+        ends = [one for one in range(1, self.plan.epochs + 1) if self.plan.update_of(one) == update]
+        due = self.validate and (epoch or late or any(one % monitoring.validate_every == 0 for one in ends))
+        if not (epoch or late or due):
+            return False
+        with evaluating(self.state.optimiser, self.adapter.parameters(), self.state.average):
+            if due and self.validate:
+                images = update * self.plan.images_per_update
+                row = {"update": update, "images": images, "epoch": round(images / self.plan.images_per_epoch, 4)}
+                self.state.validations.append(row | {"loss": self.validate()})
+                hooks.validated(self.state.validations[-1])
+            if epoch or late or self._stalled():
+                hooks.checkpoint(epoch or self._epoch())
+                return True
+        return self.experiment.training.keep_best and self.best() == len(self.state.validations) - 1
+
+    def best(self) -> int | None:
+        """The number of the best validation, the base's own left out."""
+        losses = [row["loss"] for row in self.state.validations[1:]]
+        return 1 + losses.index(min(losses)) if losses else None
+
+    def _stalled(self) -> bool:
+        """Whether the validation loss has not improved for as long as the experiment's patience."""
+        patience, losses = self.experiment.monitoring.patience, [row["loss"] for row in self.state.validations]
+        return patience is not None and len(losses) > patience and min(losses[:-patience]) <= min(losses[-patience:])
 
     def _epoch(self) -> int:
         """The epoch under way, counted from 1."""
-        return -(-self.state.updates * self.plan.images_per_update // len(self.plan.items))
+        return -(-self.state.updates * self.plan.epochs // self.plan.updates)
 
-    def _update(self, number: int) -> Tensor:
-        """One weight update; returns its mean loss on this process, not yet waited for."""
-        losses = []
+    def _update(self, batches: Iterator[Batch]) -> Parts:
+        """One weight update; returns the means of its losses on this process, not yet waited for."""
+        training, totals = self.experiment.training, []
         for micro in range(self.plan.accumulation):
-            last = micro == self.plan.accumulation - 1
             with torch.enable_grad():
-                loss = self._loss(self.plan.positions(number, micro, self.accelerator.process_index))
-                if last:
-                    self.accelerator.backward(loss / self.plan.accumulation)
-                else:
-                    with self.accelerator.no_sync(self.models[0]):
-                        self.accelerator.backward(loss / self.plan.accumulation)
-            losses.append(loss.detach())
+                parts = self._losses(next(batches))
+                loss = sum(parts.values()) / self.plan.accumulation
+                with self._synchronised(micro == self.plan.accumulation - 1):
+                    self.accelerator.backward(loss)
+            totals.append({name: part.detach() for name, part in parts.items()})
         self.accelerator.unscale_gradients(self.state.optimiser)
-        torch.nn.utils.clip_grad_norm_(self.adapter.parameters(), self.experiment.training.max_grad_norm)
+        torch.nn.utils.clip_grad_norm_(self.adapter.parameters(), training.max_grad_norm)
         self.state.optimiser.step()
         self.state.optimiser.zero_grad(set_to_none=True)
         self.state.schedule.step()
-        return torch.stack(losses).mean()
+        if self.experiment.adapter.max_norm:
+            limit_norms(self.adapter, self.experiment.adapter.max_norm)
+        if self.state.average:
+            self.state.average.update(self.plan.images_per_update)
+        return {name: torch.stack([parts[name] for parts in totals]).mean() for name in totals[0]}
 
-    def _loss(self, positions: range) -> Tensor:
-        base, device = self.adapter.base, self.accelerator.device
-        clean, degraded = (
-            half.to(device) for half in self.cache.rows([self.plan.sample(place) for place in positions])
+    def _losses(self, batch: Batch) -> Parts:
+        adapter = self.experiment.adapter
+        if adapter.dropout or adapter.rank_dropout or adapter.module_dropout:
+            torch.manual_seed(seed_for("dropout", self.experiment.seed, batch.positions.start))
+        if not batch.text.numel():
+            batch = replace(batch, text=self.adapter.base.encode_prompt(list(batch.captions)))
+        parts: Parts = {}
+        for term in self.terms:
+            parts |= {name: losses.mean() for name, losses in term(batch).items()}
+        return parts
+
+    @contextmanager
+    def _synchronised(self, last: bool) -> Iterator[None]:
+        if last:
+            yield
+        else:
+            with self.accelerator.no_sync(self.models[0]):
+                yield
+
+    def _prefetcher(self) -> Prefetcher[Batch]:
+        """Batches from the state's update on."""
+        plan, process = self.plan, self.accelerator.process_index
+        return Prefetcher(
+            lambda micro: self.batches(plan.positions(*divmod(micro, plan.accumulation), process)),
+            start=self.state.updates * plan.accumulation,
+            step=1,
+            depth=2,
+            workers=1,
         )
-        draws = draw(self.experiment, self.starts, positions, tuple(clean.shape[1:]))
-        degraded = torch.where(draws.clean.to(device).view(-1, 1, 1, 1), clean, degraded)
-        prompt = self.experiment.data.prompt
-        text = base.encode_prompt([prompt]) if self.text is None else self.text
-        text = text.expand(len(positions), -1, -1)
-        return paired_loss(
-            lambda latents, timesteps: base.predict(
-                latents.contiguous(memory_format=torch.channels_last), timesteps, text
-            ),
-            OBJECTIVES[self.experiment.objective.kind],
-            base.schedule,
-            clean,
-            degraded,
-            draws.eps.to(device),
-            draws.timesteps.to(device),
-            draws.starts.to(device),
-            draws.kappa.to(device),
-            self.experiment.objective.snr_gamma,
-        ).mean()
+
+    def _shrink(self, error: BaseException) -> None:
+        """Halves the batch after the first update that ran out of memory; its gradients are made anew."""
+        smaller = [size for size in range(self.plan.batch // 2, 0, -1) if self.plan.batch % size == 0]
+        if not out_of_memory(error) or self.shrunk or not smaller or self.plan.processes > 1:
+            raise error
+        self.state.optimiser.zero_grad(set_to_none=True)
+        release()
+        LOG.warning(
+            "update %d ran out of memory with batches of %d: going on with batches of %d, same effective batch",
+            self.state.updates + 1, self.plan.batch, smaller[0],
+        )  # fmt: skip
+        self.plan, self.shrunk = self.plan.split(smaller[0]), True
+
+    def _any(self, flag: bool) -> bool:
+        """Whether any process says so: all of them must stop at the same update."""
+        if self.accelerator.num_processes == 1:
+            return flag
+        flags = self.accelerator.gather(torch.tensor([float(flag)], device=self.accelerator.device))
+        return bool(flags.max() > 0)

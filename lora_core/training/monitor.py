@@ -1,20 +1,23 @@
-"""What is seen of a run: JSON lines, TensorBoard, a progress bar, and the guard against a loss that is not finite.
+"""What is seen of a run: JSON lines, trackers, a progress bar, and the guard against a loss that is not finite.
 
 Losses stay on the device until a line is written, so that no update waits for one.
 """
 
 import json
 import math
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter
 
 from lora_core.errors import TrainingError
 from lora_core.progress import progress_bar
+from lora_core.training.losses import TimestepBins
+from lora_core.training.memory import used_memory
+from lora_core.training.trackers import Trackers
 
 LINE_EVERY = 8
 
@@ -25,7 +28,7 @@ class Monitor:
     def __init__(
         self,
         log: Path,
-        tensorboard: Path,
+        trackers: Trackers,
         *,
         images_per_update: int,
         images_per_epoch: int,
@@ -33,23 +36,25 @@ class Monitor:
         done: int,
         describe: Callable[[int], list[str]],
         first: int = 0,
+        bins: TimestepBins | None = None,
     ):
         """`describe` names the files of an update; lines of a killed run past `done` updates are cut off.
 
-        `first` images were seen by the weights before this run.
+        `first` images were seen by the weights before this run; `bins` collects losses by timestep.
         """
         self.images_per_update, self.images_per_epoch = images_per_update, images_per_epoch
-        self.describe, self.first = describe, first
-        self.log = log
-        self.pending: list[tuple[int, Tensor, float]] = []
+        self.describe, self.first, self.updates, self.bins = describe, first, updates, bins
+        self.log, self.trackers = log, trackers
+        self.pending: list[tuple[int, dict[str, Tensor], float]] = []
         log.parent.mkdir(parents=True, exist_ok=True)
         _cut(log, done)
-        self.writer = SummaryWriter(str(tensorboard), purge_step=first + done * images_per_update)
         self.bar = progress_bar("train", "update", updates, done)
+        self.mark = time.monotonic()
 
-    def update(self, number: int, loss: Tensor, learning_rate: float) -> None:
-        """Notes the mean loss of update `number`, counted from 1."""
-        self.pending.append((number, loss.detach(), learning_rate))
+    def update(self, number: int, loss: Tensor | dict[str, Tensor], learning_rate: float) -> None:
+        """Notes the mean loss of update `number`, counted from 1, or its parts by name."""
+        parts = loss if isinstance(loss, dict) else {"": loss}
+        self.pending.append((number, {name: part.detach() for name, part in parts.items()}, learning_rate))
         self.bar.update()
         if number % LINE_EVERY == 0:
             self.flush()
@@ -62,34 +67,57 @@ class Monitor:
         """
         if not self.pending:
             return
-        losses = torch.stack([loss for _, loss, _ in self.pending]).tolist()
-        for (number, _, _), loss in zip(self.pending, losses, strict=True):
-            if not math.isfinite(loss):
+        names = list(self.pending[0][1])
+        rows = torch.stack([torch.stack([parts[name] for name in names]) for _, parts, _ in self.pending]).tolist()
+        for (number, _, _), parts in zip(self.pending, rows, strict=True):
+            if not math.isfinite(sum(parts)):
                 files = ", ".join(sorted(set(self.describe(number))))
                 raise TrainingError(
-                    f"the loss is {loss} at update {number} (files: {files}); lower training.learning_rate or set "
-                    "base.precision=bf16 or fp32. Checkpoints saved before are kept"
+                    f"the loss is {sum(parts)} at update {number} (files: {files}); lower training.learning_rate or "
+                    "set base.precision=bf16 or fp32. Checkpoints saved before are kept"
                 )
         number, _, rate = self.pending[-1]
-        images, loss = self.first + number * self.images_per_update, sum(losses) / len(losses)
-        row = {
+        images, loss = self.first + number * self.images_per_update, sum(map(sum, rows)) / len(rows)
+        row: dict[str, Any] = {
             "images": images,
             "epoch": round(images / self.images_per_epoch, 4),
             "update": number,
             "loss": loss,
             "learning_rate": rate,
         }
-        with self.log.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
-        self.writer.add_scalar("training/loss", loss, images)
-        self.writer.add_scalar("training/learning_rate", rate, images)
+        if len(names) > 1:
+            row["parts"] = {name: sum(column) / len(rows) for name, *column in zip(names, *rows, strict=True)}
+        if self.bins and (by_timestep := self.bins.take()):
+            row["loss_by_timestep"] = by_timestep
+        self._write(row | self._speed(number))
         self.bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
         self.pending.clear()
 
+    def validated(self, row: dict[str, Any]) -> None:
+        """Shows a validation on the trackers."""
+        self.trackers.log({"validation/loss": row["loss"]}, row["images"])
+
     def close(self) -> None:
-        """Ends the bar and TensorBoard's file."""
+        """Ends the bar and the trackers."""
         self.bar.close()
-        self.writer.close()
+        self.trackers.close()
+
+    def _speed(self, number: int) -> dict[str, float]:
+        now = time.monotonic()
+        seconds, self.mark = (now - self.mark) / len(self.pending), now
+        return {
+            "images_per_second": round(self.images_per_update / seconds, 3) if seconds else 0.0,
+            "memory_mib": round(used_memory(self.pending[0][1].popitem()[1].device)),
+            "seconds_left": round(seconds * (self.updates - number)),
+        }
+
+    def _write(self, row: dict[str, Any]) -> None:
+        with self.log.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+        shown = {f"training/{key}": row[key] for key in ("loss", "learning_rate", "images_per_second", "memory_mib")}
+        shown |= {f"training/{name}": value for name, value in row.get("parts", {}).items()}
+        shown |= {f"timesteps/{bin_}": value for bin_, value in row.get("loss_by_timestep", {}).items()}
+        self.trackers.log(shown, row["images"])
 
 
 def read_log(log: Path) -> list[dict[str, Any]]:

@@ -1,30 +1,32 @@
 """The training process of one round: `python -m lora_core.training.worker WORKSPACE EXPERIMENT ROUND ERROR_FILE`."""
 
+import json
+import logging
 import os
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 
 from lora_core.bases import base_digest
-from lora_core.bases.stable_diffusion import default_device, open_base
-from lora_core.data.latents import view_cache
 from lora_core.data.pairs import Pair, training_pairs
-from lora_core.errors import BaseModelError, ConfigError
+from lora_core.errors import BaseModelError
 from lora_core.experiment import Experiment, load_experiment
-from lora_core.files import read_json, write_json
-from lora_core.lora import attach, save_lora
+from lora_core.files import read_json, write_json, write_text
+from lora_core.formats.metadata import training_metadata
+from lora_core.lora import save_lora
 from lora_core.process import child_main, only_one
-from lora_core.progress import progress_bar
-from lora_core.restoration import starts_of
 from lora_core.training.launch import run_digest
-from lora_core.training.loop import Run
-from lora_core.training.monitor import Monitor
-from lora_core.training.optimiser import make_optimiser, make_schedule
-from lora_core.training.plan import Plan
-from lora_core.training.state import RunState
+from lora_core.training.loop import Hooks
+from lora_core.training.monitor import Monitor, read_log
+from lora_core.training.reading import read_curve
+from lora_core.training.setup import SetUp, open_accelerator, set_up
+from lora_core.training.state import keep_states, newest_state, state_folder
+from lora_core.training.trackers import Trackers
 from lora_core.workspace import RoundFolder, Workspace
+
+LOG = logging.getLogger(__name__)
 
 
 def train(workspace: Workspace, experiment: Experiment, number: int) -> None:
@@ -32,116 +34,123 @@ def train(workspace: Workspace, experiment: Experiment, number: int) -> None:
     folder = workspace.study(experiment.name).round(number)
     pairs = training_pairs(workspace, experiment)
     before = base_digest(experiment.base)
-    digest = run_digest(experiment, pairs, before)
-    run = set_up(workspace, experiment, pairs, before, digest)
-    if (folder.state / "state.json").exists():
-        run.state.restore(folder.state, read_json(folder.state / "state.json"))
-    stopped = _fit(run, pairs, folder, workspace.tensorboard / experiment.name / folder.root.name)
+    digest = run_digest(experiment, pairs, before, workspace)
+    accelerator = open_accelerator(experiment)
+    made = set_up(workspace, experiment, pairs, accelerator, before, digest)
+    run = made.run
+    if (state := newest_state(folder.states)) is not None:
+        run.state.restore(state)
+    if not run.state.validations and (loss := made.base_loss()) is not None:
+        run.state.validations.append({"update": 0, "images": 0, "epoch": 0.0, "loss": loss})
+    if not accelerator.is_main_process:
+        run.fit(Hooks(*[lambda *_: None] * 4))
+        return
+    recorder = Recorder(made, folder, pairs, workspace.tensorboard / experiment.name / folder.root.name)
+    stopped = recorder.fit()
     if base_digest(experiment.base) != before:
         raise BaseModelError(
             f"base.model: {experiment.base.model} changed while the round was trained; its result is not used"
         )
-    if run.accelerator.is_main_process:
-        write_json(
-            folder.training_done,
-            {
-                "digest": digest,
-                "images": run.state.updates * run.plan.images_per_update,
-                "epochs": experiment.training.epochs,
-                "stopped": stopped,
-                "photos": len(pairs),
-                "base_digest": before,
-                "checkpoints": read_json(folder.training / "checkpoints.json"),
-            },
+    write_json(folder.training_done, {"digest": digest, "base_digest": before, **recorder.result(stopped)})
+
+
+@dataclass
+class Recorder:
+    """Writes what a run leaves on disk: log, validations, checkpoints, pictures, states; on the main process alone."""
+
+    made: SetUp
+    folder: RoundFolder
+    pairs: list[Pair]
+    tensorboard: Path
+
+    def fit(self) -> str:
+        """Trains to the end and returns why it ended."""
+        run = self.made.run
+        done = run.state.updates * run.plan.images_per_update
+        settings = {"experiment": json.dumps(run.experiment.model_dump(mode="json"))}
+        trackers = Trackers(run.experiment.monitoring.trackers, self.tensorboard, self.folder.training, settings, done)
+        self.monitor = Monitor(
+            self.folder.train_log,
+            trackers,
+            images_per_update=run.plan.images_per_update,
+            images_per_epoch=run.plan.images_per_epoch,
+            updates=run.plan.updates,
+            done=run.state.updates,
+            describe=self._files,
+            bins=self.made.bins,
         )
+        try:
+            self._write_validations()
+            return run.fit(Hooks(self.monitor.update, self._validated, self._checkpoint, self._save))
+        finally:
+            self.monitor.close()
 
+    def result(self, stopped: str) -> dict[str, Any]:
+        """The manifest of the run, but for what it was made from."""
+        run = self.made.run
+        reading = read_curve(run.state.validations, read_log(self.folder.train_log))
+        for sentence in reading.words if reading else ():
+            LOG.info(sentence)
+        return {
+            "images": run.state.updates * run.plan.images_per_update,
+            "epochs": run.experiment.training.epochs,
+            "stopped": stopped,
+            "photos": len(self.pairs),
+            "batch": run.plan.batch,
+            "shrunk": run.shrunk,
+            "validations": run.state.validations,
+            "reading": list(reading.words) if reading else [],
+            "checkpoints": read_json(self.folder.training / "checkpoints.json"),
+        }
 
-def set_up(workspace: Workspace, experiment: Experiment, pairs: list[Pair], base_digest: str, digest: str) -> Run:
-    """Opens the base, caches the views, attaches the LoRA and makes the optimiser."""
-    torch.set_grad_enabled(False)
-    precision = "fp16" if experiment.base.precision == "fp16" else "no"
-    accelerator = Accelerator(mixed_precision=precision, cpu=default_device().type == "cpu")
-    if accelerator.num_processes != experiment.training.processes:
-        raise ConfigError(
-            f"training.processes is {experiment.training.processes}, {accelerator.num_processes} were started"
-        )
-    base = open_base(experiment.base, accelerator.device)
-    with accelerator.main_process_first(), progress_bar("cache", "photo", len(pairs)) as bar:
-        cache = view_cache(workspace, experiment, pairs, base, base_digest, lambda done, _: bar.update(done - bar.n))
-        bar.update(len(pairs) - bar.n)
-    base.vae.to("cpu")
-    adapter = attach(base, experiment.adapter, experiment.seed)
-    text = None if adapter.text_encoder else base.encode_prompt([experiment.data.prompt])
-    if text is not None:
-        base.text_encoder.to("cpu")
-    if experiment.training.gradient_checkpointing:
-        base.unet.enable_gradient_checkpointing()
-    base.unet.train()
-    plan = Plan.of(experiment, pairs)
-    optimiser = make_optimiser(adapter, experiment.training)
-    schedule = make_schedule(optimiser, experiment.training, plan.updates)
-    base.unet, *_ = models = [accelerator.prepare(base.unet)]
-    if adapter.text_encoder:
-        base.text_encoder = accelerator.prepare(base.text_encoder)
-        models.append(base.text_encoder)
-    state = RunState(digest, adapter, accelerator.prepare(optimiser), schedule, accelerator.scaler)
-    starts = starts_of(base.scheduler_config, experiment.sweep)
-    return Run(experiment, plan, cache, starts, adapter, state, accelerator, models, text)
+    def _files(self, update: int) -> list[str]:
+        plan = self.made.run.plan
+        first = (update - 1) * plan.images_per_update
+        positions = range(first, first + plan.images_per_update)
+        return [self.pairs[plan.sample(position)[0]].clean.name for position in positions]
 
+    def _validated(self, row: dict[str, Any]) -> None:
+        self.monitor.flush()
+        self.monitor.validated(row)
+        self._write_validations()
 
-def _fit(run: Run, pairs: list[Pair], folder: RoundFolder, tensorboard: Path) -> str:
-    plan, state = run.plan, run.state
-    if not run.accelerator.is_main_process:
-        nothing = lambda *_: None  # noqa: E731
-        return run.fit(observe=nothing, save_state=nothing, save_checkpoint=nothing)
-    monitor = Monitor(
-        folder.train_log,
-        tensorboard,
-        images_per_update=plan.images_per_update,
-        images_per_epoch=len(plan.items),
-        updates=plan.updates,
-        done=state.updates,
-        describe=lambda update: _files(plan, pairs, update),
-    )
+    def _write_validations(self) -> None:
+        rows = self.made.run.state.validations
+        write_text(self.folder.validation_log, "".join(json.dumps(row) + "\n" for row in rows))
 
-    def save_state() -> None:
-        monitor.flush()
-        state.save(folder.state)
+    def _save(self) -> None:
+        run, states = self.made.run, self.folder.states
+        self.monitor.flush()
+        images = run.state.updates * run.plan.images_per_update
+        run.state.save(state_folder(states, images))
+        best = run.best() if run.experiment.training.keep_best else None
+        best_images = run.state.validations[best]["images"] if best is not None else None
+        keep_states(states, images, best_images, run.experiment.training.keep_states)
 
-    def save_checkpoint(epoch: int) -> None:
-        monitor.flush()
-        _save_checkpoint(run, folder, epoch)
+    def _checkpoint(self, epoch: int) -> None:
+        self.monitor.flush()
+        run = self.made.run
+        run.state.require_finite()
+        name = f"{run.experiment.name}-{epoch:06d}"
+        metadata = training_metadata(replace(self.made.facts, epoch=epoch, steps=run.state.updates))
+        row = save_lora(run.adapter, self.folder.checkpoints / name, metadata)
+        index = self.folder.training / "checkpoints.json"
+        known = [other for other in (read_json(index) if index.exists() else []) if other["epoch"] < epoch]
+        write_json(index, [*known, {"epoch": epoch, **row}])
+        self._samples(epoch)
 
-    try:
-        return run.fit(observe=monitor.update, save_state=save_state, save_checkpoint=save_checkpoint)
-    finally:
-        monitor.close()
-
-
-def _files(plan: Plan, pairs: list[Pair], update: int) -> list[str]:
-    first = (update - 1) * plan.images_per_update
-    return [pairs[plan.sample(position)[0]].clean.name for position in range(first, first + plan.images_per_update)]
-
-
-def _save_checkpoint(run: Run, folder: RoundFolder, epoch: int) -> None:
-    name = f"{run.experiment.name}-{epoch:06d}"
-    facts = {
-        "ss_epoch": str(epoch),
-        "ss_num_epochs": str(run.plan.epochs),
-        "ss_steps": str(run.state.updates),
-        "ss_max_train_steps": str(run.plan.updates),
-        "ss_num_train_images": str(len(run.plan.items)),
-    }
-    digest = save_lora(run.adapter, run.experiment, folder.checkpoints / f"{name}.safetensors", facts)
-    index = folder.training / "checkpoints.json"
-    known = [row for row in (read_json(index) if index.exists() else []) if row["epoch"] < epoch]
-    row: dict[str, Any] = {
-        "epoch": epoch,
-        "kohya": f"checkpoints/{name}.safetensors",
-        "diffusers": f"checkpoints/{name}",
-        "digest": digest,
-    }
-    write_json(index, [*known, row])
+    @torch.no_grad()
+    def _samples(self, epoch: int) -> None:
+        if (samples := self.made.samples) is None:
+            return
+        run, embed = self.made.run, self.made.embed
+        prompts = run.experiment.monitoring.prompts
+        text, empty = embed([run.experiment.data.prompt]), embed([""])
+        drawn = embed(prompts) if prompts else text[:0]
+        run.adapter.base.unet.eval()
+        pictures = samples.save(self.folder.samples / f"epoch-{epoch:06d}", text, empty, drawn)
+        run.adapter.base.unet.train()
+        self.monitor.trackers.pictures(pictures, run.state.updates * run.plan.images_per_update)
 
 
 def main(arguments: list[str]) -> None:

@@ -29,7 +29,13 @@ def finish_round(
         kohya.write_bytes(f"kohya {number} {epoch}".encode())
         (folder.root / name / "pytorch_lora_weights.safetensors").write_bytes(f"diffusers {number} {epoch}".encode())
         checkpoints.append(
-            {"epoch": epoch, "kohya": f"{name}.safetensors", "diffusers": name, "digest": file_digest(kohya)}
+            {
+                "epoch": epoch,
+                "file": f"{name}.safetensors",
+                "kohya": f"{name}.safetensors",
+                "diffusers": name,
+                "digest": file_digest(kohya),
+            }
         )
     save_experiment(experiment, folder.experiment)
     write_json(

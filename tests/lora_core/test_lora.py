@@ -9,13 +9,13 @@ from safetensors import safe_open
 from lora_core.bases.base import to_pixels
 from lora_core.bases.stable_diffusion import open_base, open_pipeline
 from lora_core.errors import BaseModelError
-from lora_core.experiment import AdapterSection, BaseModelSection, apply_overrides, load_preset
+from lora_core.experiment import AdapterSection, BaseModelSection
 from lora_core.files import file_digest
 from lora_core.images import read_rgb
 from lora_core.lora import attach, load_lora, save_lora
 
 SECTION = AdapterSection(rank=4, alpha=2, layers="all", text_encoder=True)
-EXPERIMENT = apply_overrides(load_preset("pocket"), ["adapter.rank=4", "adapter.alpha=2", "adapter.text_encoder=true"])
+METADATA = {"ss_network_dim": "4", "ss_network_alpha": "2.0", "ss_epoch": "1"}
 
 
 def trained(miniature, section=SECTION):
@@ -28,10 +28,11 @@ def trained(miniature, section=SECTION):
 
 @pytest.fixture(scope="module")
 def saved(miniature, tmp_path_factory):
-    path = tmp_path_factory.mktemp("lora") / "mini-000001.safetensors"
+    path = tmp_path_factory.mktemp("lora") / "checkpoints" / "mini-000001.safetensors"
     adapter = trained(miniature)
-    digest = save_lora(adapter, EXPERIMENT, path, {"ss_epoch": "1"})
-    return adapter, path, digest
+    row = save_lora(adapter, path.with_suffix(""), METADATA)
+    assert (row["file"], row["kohya"]) == ("checkpoints/mini-000001.safetensors",) * 2
+    return adapter, path, row["digest"]
 
 
 def picture(miniature, photos, lora=None) -> np.ndarray:
@@ -67,7 +68,8 @@ def test_the_kohya_file_is_what_sd_1_tools_expect(saved):
 
 def test_saving_again_gives_the_same_bytes_and_loading_the_same_weights(miniature, saved, tmp_path):
     adapter, path, digest = saved
-    assert save_lora(adapter, EXPERIMENT, tmp_path / path.name, {"ss_epoch": "1"}) == digest == file_digest(path)
+    row = save_lora(adapter, tmp_path / "checkpoints" / path.stem, METADATA)
+    assert row["digest"] == digest == file_digest(path)
     other = attach(open_base(BaseModelSection(model=str(miniature)), torch.device("cpu")), SECTION, seed=5)
     other.load(load_lora(path.with_suffix("")))
     assert all(torch.equal(ours, theirs) for ours, theirs in zip(adapter.parameters(), other.parameters(), strict=True))

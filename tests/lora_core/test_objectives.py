@@ -32,7 +32,7 @@ class Oracle:
         self.scheduler_config = {**CONFIG, "prediction_type": schedule.prediction_type}
         self.device = torch.device("cpu")
 
-    def predict(self, model_input: torch.Tensor, timestep: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
+    def predict(self, model_input: torch.Tensor, timestep: torch.Tensor, *_: torch.Tensor) -> torch.Tensor:
         steps = timestep.round().long().expand(len(model_input))
         y = model_input / ABAR[steps].sqrt().view(-1, 1, 1, 1)
         eps = (y - self.end) / self.schedule.sigma(steps)

@@ -13,8 +13,8 @@ import numpy as np
 
 from lora_core.errors import DataError
 from lora_core.images import read_rgb_bytes
+from lora_core.prefetch import Prefetcher as Prefetcher
 from lora_core.pretraining.data.order import shuffled
-from lora_core.pretraining.data.prefetch import Prefetcher as Prefetcher
 from lora_core.pretraining.data.records import Record, RecordSet, read_bytes
 from lora_core.pretraining.recipe import DataSection
 from lora_core.randomness import numpy_generator

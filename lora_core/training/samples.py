@@ -1,0 +1,117 @@
+"""Pictures for the eye at each checkpoint: test photographs restored as the sweep would, and pictures from texts."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import DDIMScheduler, StableDiffusionPipeline
+from torch import Tensor
+
+from lora_core.bases.base import Base, to_pixels, to_rgb
+from lora_core.data.pairs import Pair
+from lora_core.experiment import Experiment
+from lora_core.files import whole_folder
+from lora_core.images import read_rgb, write_png
+from lora_core.randomness import seed_for, torch_generator
+from lora_core.restoration import Start, padded, restore_latents, return_detail
+
+_SIDE = 512
+_PROMPT_STEPS, _PROMPT_GUIDANCE = 20, 5.0
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A degraded test photograph, encoded.
+
+    Attributes:
+        size: (height, width) before padding.
+        latents: float32 (1, channels, height, width).
+        dropped: what the autoencoder drops of it, float32 pixels (1, 3, height, width).
+        noise: start noise, shape of the latents.
+    """
+
+    name: str
+    size: tuple[int, int]
+    latents: Tensor
+    dropped: Tensor
+    noise: Tensor
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What is shown at each checkpoint."""
+
+    experiment: Experiment
+    base: Base
+    start: Start
+    photos: Sequence[Sample]
+
+    @torch.no_grad()
+    def save(self, folder: Path, text: Tensor, empty: Tensor, prompts: Tensor) -> dict[str, list[np.ndarray]]:
+        """Writes the pictures of the weights in place, whole or not at all.
+
+        Args:
+            text, empty: embeddings of the instruction and of no text, (1, tokens, width).
+            prompts: embeddings of the sample prompts, (prompts, tokens, width).
+
+        Returns:
+            The pictures, (height, width, 3) uint8, by "restored" and "prompts".
+        """
+        place = self.base.vae.device
+        self.base.vae.to(self.base.device)
+        with whole_folder(folder) as temporary:
+            restored = [self._restored(sample, text, empty) for sample in self.photos]
+            for sample, picture in zip(self.photos, restored, strict=True):
+                write_png(temporary / f"{sample.name}.png", picture)
+            drawn = [self._drawn(number, row[None], empty) for number, row in enumerate(prompts)]
+            for number, picture in enumerate(drawn):
+                write_png(temporary / f"prompt-{number:02d}.png", picture)
+        self.base.vae.to(place)
+        return {"restored": restored, "prompts": drawn}
+
+    def _restored(self, sample: Sample, text: Tensor, empty: Tensor) -> np.ndarray:
+        sweep = self.experiment.sweep
+        both = text if sweep.guidance_scale == 1 else torch.cat([empty, text])
+        latents = restore_latents(
+            self.base, sample.latents, both, self.start, sweep.start_noises[0], sample.noise, sweep
+        )
+        pixels = return_detail(self.base.decode(latents), sample.dropped, sweep.detail_returns[-1])
+        return to_rgb(pixels)[0, : sample.size[0], : sample.size[1]]
+
+    def _drawn(self, number: int, text: Tensor, empty: Tensor) -> np.ndarray:
+        base = self.base
+        pipeline = StableDiffusionPipeline(
+            base.vae, base.text_encoder, base.tokenizer, getattr(base.unet, "module", base.unet),
+            DDIMScheduler.from_config(base.scheduler_config), None, None, requires_safety_checker=False,
+        )  # fmt: skip
+        pipeline.set_progress_bar_config(disable=True)
+        generator = torch.Generator().manual_seed(seed_for("prompt", self.experiment.seed, number))
+        side = self.experiment.data.resolution
+        with base.autocast():
+            picture = pipeline(
+                prompt_embeds=text.to(base.dtype), negative_prompt_embeds=empty.to(base.dtype), width=side, height=side,
+                num_inference_steps=_PROMPT_STEPS, guidance_scale=_PROMPT_GUIDANCE, generator=generator,
+                output_type="np",
+            ).images[0]  # fmt: skip
+        return np.asarray((picture * 255).round(), dtype=np.uint8)
+
+
+def open_samples(experiment: Experiment, pairs: Sequence[Pair], base: Base, starts: Sequence[Start]) -> Samples | None:
+    """Encodes the photographs to be shown; None where the experiment wants no pictures."""
+    monitoring = experiment.monitoring
+    if not monitoring.samples and not monitoring.prompts:
+        return None
+    photos = []
+    for pair in pairs[: monitoring.samples]:
+        degraded = read_rgb(pair.degraded)
+        sides = [min(length, experiment.data.test_size or _SIDE) for length in degraded.shape[:2]]
+        top, left = ((length - side) // 2 for length, side in zip(degraded.shape[:2], sides, strict=True))
+        shown = degraded[top : top + sides[0], left : left + sides[1]]
+        pixels = to_pixels(padded(shown, base.multiple))[None].to(base.device)
+        latents = base.encode(pixels)
+        noise = torch.randn(latents.shape[1:], generator=torch_generator("start noise", experiment.seed, pair.name))
+        dropped = pixels - base.decode(latents)
+        photos.append(Sample(pair.name, (sides[0], sides[1]), latents, dropped, noise[None].to(base.device)))
+    return Samples(experiment, base, starts[len(starts) // 2], photos)
