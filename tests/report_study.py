@@ -147,7 +147,16 @@ class Study:
             }
             for epoch in EPOCHS
         ]
-        done = {"images": 14400, "epochs": 15, "stopped": "complete", "photos": 96, "checkpoints": checkpoints}
+        losses = [0.2 * (0.4 + 0.6 * math.exp(-epoch / (4 + number))) for epoch in range(16)]
+        validations = [{"images": 960 * epoch, "epoch": epoch, "loss": loss} for epoch, loss in enumerate(losses)]
+        reading = ["Validation loss 0.085 at epoch 15, 57% below the base's 0.2.", "It is still falling."]
+        done = {
+            "images": 14400, "epochs": 15, "stopped": "complete", "photos": 96, "checkpoints": checkpoints,
+            "validations": validations, "reading": reading,
+        }  # fmt: skip
+        photo = sorted((self.root / "test" / "degraded").glob("*.png"))[0]
+        for epoch in EPOCHS:
+            write_png(folder.samples / f"epoch-{epoch:06d}" / photo.name, read_rgb(photo))
         write_json(folder.training_done, done)
 
     def _write_result(

@@ -1,7 +1,7 @@
 """Latents of views: read from a cache that is made once, or encoded in the step.
 
 A cache is named after everything that decides its content and is never looked up by position or file name alone. It
-is one file for all buckets, memory-mapped, with a checksum for every view that is verified whenever the view is read.
+is one file for all buckets, with a checksum for every view that is verified whenever the view is read.
 With data.cache=false every view, of which there are then endlessly many, is cut, degraded and encoded when it is
 asked for.
 """

@@ -44,17 +44,13 @@ class Pair:
         caption: str = "",
         mask: Path | str | None = None,
     ) -> None:
-        clean_file, degraded_file = os.fspath(clean), os.fspath(degraded)
-        values = {
-            "name": name,
-            "repeats": repeats,
-            "caption": caption,
-            "clean_file": clean_file,
-            "degraded_file": clean_file if degraded_file == clean_file else degraded_file,
-            "mask_file": None if mask is None else os.fspath(mask),
-        }
-        for field, value in values.items():
-            object.__setattr__(self, field, value)
+        put = object.__setattr__
+        put(self, "name", name)
+        put(self, "repeats", repeats)
+        put(self, "caption", caption)
+        put(self, "clean_file", os.fspath(clean))
+        put(self, "degraded_file", self.clean_file if degraded == clean else os.fspath(degraded))
+        put(self, "mask_file", None if mask is None else os.fspath(mask))
 
     @property
     def clean(self) -> Path:

@@ -1,9 +1,15 @@
-"""Files of many arrays, each with a checksum, that are read through the page cache and never loaded.
+"""Files of many arrays, each with a checksum, of which only what is asked for is read.
+
+They are read and not mapped. Mapped pages count as the process' memory until the system takes them back, which in a
+long run is the whole file; and a mapped file that is cut short, or on a failing disk, ends the process without a word.
 
 A record is its numbers in the file's type, a mark, and a CRC-32 of them that begins at the record's own number: damage,
 a hole and a record in another's place are all found when it is read. Imports no torch.
 """
 
+import os
+import threading
+import weakref
 import zlib
 from pathlib import Path
 
@@ -39,19 +45,31 @@ class RecordWriter:
 
 
 class RecordFile:
-    """Reads records; only what is read comes into memory, and the operating system may drop it again."""
+    """Reads records, from any thread."""
 
     def __init__(self, path: Path, dtype: str) -> None:
         self.path = path
-        self._bytes = np.asarray(np.memmap(path, np.uint8, "r"))
         self._dtype = np.dtype(dtype)
+        self._file = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        self._seeking = threading.Lock()
+        weakref.finalize(self, os.close, self._file)
 
     def read(self, number: int, offset: int, values: int) -> np.ndarray | None:
-        """The numbers of a record, (values,), not to be written to; None where it is damaged."""
-        end = offset + values * self._dtype.itemsize
-        data = self._bytes[offset:end]
-        stored = self._bytes[end : end + _TRAILER].tobytes()
-        return data.view(self._dtype) if stored == _trailer(data.data, number) else None
+        """The numbers of a record, (values,), not to be written to; None where it is damaged or cannot be read."""
+        length = values * self._dtype.itemsize
+        try:
+            found = self._read(offset, length + _TRAILER)
+        except OSError:
+            return None
+        data = memoryview(found)[:length]
+        return np.frombuffer(data, self._dtype) if found[length:] == _trailer(data, number) else None
+
+    def _read(self, offset: int, length: int) -> bytes:
+        if hasattr(os, "pread"):
+            return os.pread(self._file, length, offset)
+        with self._seeking:  # Windows
+            os.lseek(self._file, offset, os.SEEK_SET)
+            return os.read(self._file, length)
 
 
 def _trailer(data: bytes | memoryview, number: int) -> bytes:

@@ -1,4 +1,4 @@
-"""Embeddings of captions, each encoded once and read from a memory-mapped file, with a checksum that is verified.
+"""Embeddings of captions, each encoded once and read from a file, with a checksum that is verified.
 
 A caption that has more tokens than the text encoder reads is cut off there; how many are is said in the log.
 """

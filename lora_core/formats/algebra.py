@@ -120,7 +120,7 @@ def _cut(weights: LoraWeights, module: str, rank: int | None, energy: float | No
         keep = min(keep, enough)
     elif energy is not None:
         keep = 1  # an update that is zero
-    if keep >= weights.rank(module):
+    if keep == len(values) and (rank is None or rank >= weights.rank(module)):
         return _Cut(down, up, weights.alphas[module], total, total)
     root = values[:keep].sqrt()
     new_down = (root[:, None] * vt[:keep] @ right.T).float().reshape(keep, *down.shape[1:])

@@ -100,7 +100,7 @@ def write_diffusers_folder(
     """
     parts = [part for part in PARTS if weights.modules(part)]
     config = {f"{part}.{key}": value for part in parts for key, value in lora_config(weights, part).items()}
-    named = {re.sub(r"^text_encoder\.", "text_encoder.text_model.", key): value for key, value in tensors.items()}
+    named = {_written_key(key): value for key, value in tensors.items()}
     described = {**metadata, "format": "pt", CONFIG_KEY: json.dumps(config, sort_keys=True)}
     save_safetensors(named, described, folder / WEIGHTS_NAME)
     write_control(weights, folder)
@@ -134,6 +134,14 @@ def parsed_key(key: str, source: Path, default: str = "unet") -> tuple[str, str]
                 return module, part
             break
     raise DataError(f"{source}: unknown key '{key}'{nearest(_module(key, default), usual_modules())}")
+
+
+def _written_key(key: str) -> str:
+    if not key.startswith("text_encoder."):
+        return key
+    key = key.replace("text_encoder.", "text_encoder.text_model.", 1)
+    # transformers 5, which loads the text encoder's part, takes a magnitude without this ending for no weight of DoRA's.
+    return f"{key}.weight" if key.endswith(MAGNITUDE) else key
 
 
 def _module(path: str, default: str) -> str:

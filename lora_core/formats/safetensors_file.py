@@ -71,7 +71,7 @@ def header_size(content: bytes) -> int:
 
 
 def as_float32(tensors: dict[str, Tensor], source: Path) -> dict[str, Tensor]:
-    """Copies in float32.
+    """Copies in float32, free of the file that they were mapped from.
 
     Raises:
         DataError: a tensor of integers, which no LoRA has.
@@ -79,7 +79,7 @@ def as_float32(tensors: dict[str, Tensor], source: Path) -> dict[str, Tensor]:
     for key, value in tensors.items():
         if not value.is_floating_point():
             raise DataError(f"{source}: {key} holds {str(value.dtype).removeprefix('torch.')}, not floating point")
-    return {key: value.to(torch.float32) for key, value in tensors.items()}
+    return {key: value.to(torch.float32, copy=True) for key, value in tensors.items()}
 
 
 def _reason(path: Path, error: Exception) -> str:

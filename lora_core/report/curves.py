@@ -22,6 +22,15 @@ def rate_series(one: RoundData, best: bool) -> Series | None:
     return _series(one, one.curve.learning_rate, best, smoothed=False)
 
 
+def validation_series(one: RoundData, best: bool) -> Series | None:
+    """The validation loss of a round from the base's own on; None where nothing was validated after it."""
+    rows = one.training.get("validations", [])
+    if len(rows) < 2:
+        return None
+    images, losses = [row["images"] for row in rows], [row["loss"] for row in rows]
+    return Series(f"round {one.number}", images, losses, losses, best)
+
+
 def _series(one: RoundData, values: Sequence[float], best: bool, *, smoothed: bool) -> Series | None:
     if not values:
         return None

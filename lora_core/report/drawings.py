@@ -22,7 +22,7 @@ from lora_core.report.charts import (
     rounds_chart,
     spans_widely,
 )
-from lora_core.report.curves import loss_series, rate_series
+from lora_core.report.curves import loss_series, rate_series, validation_series
 from lora_core.report.data import Row, StudyData
 from lora_core.report.words import inference_phrase, number, plain, signed
 from lora_core.scoring import pareto_front
@@ -175,8 +175,13 @@ def _front_mark(row: Row, front: bool, result: dict[str, Any]) -> FrontMark:
 
 @dataclass(frozen=True)
 class Curves:
-    """Training curves: all rounds together, and each round's loss by itself where there are several."""
+    """Training curves: all rounds together, and each round's loss by itself where there are several.
 
+    Attributes:
+        validation: None where no round measured it.
+    """
+
+    validation: Drawing | None
     loss: Drawing
     rate: Drawing
     single: list[tuple[str, Markup]]
@@ -189,7 +194,9 @@ def draw_curves(study: StudyData) -> Curves | None:
     if not losses:
         return None
     log = spans_widely(losses)
+    validations = [one for part in study.rounds if (one := validation_series(part, part is study.best))]
     return Curves(
+        validation=_both(partial(curves_chart, "validation loss", validations)) if validations else None,
         loss=_both(partial(curves_chart, "training loss", losses, log=log)),
         rate=_both(partial(curves_chart, "learning rate", rates, height=210)),
         single=[_single(one, losses, log) for one in losses] if len(losses) > 2 else [],

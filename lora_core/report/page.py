@@ -15,6 +15,7 @@ from lora_core.files import write_text
 from lora_core.report.data import StudyData, load_study
 from lora_core.report.drawings import draw_curves, draw_front, draw_rounds, draw_slices
 from lora_core.report.pictures import LIMIT, SIDE, panels
+from lora_core.report.strips import strips
 from lora_core.report.summary import summarise
 from lora_core.report.tables import full_table, round_lines, short_table
 from lora_core.report.words import counted, number, percent, plain, signed
@@ -73,6 +74,8 @@ def render(study: StudyData) -> str:
         front=front,
         outside=outside,
         curves=draw_curves(study),
+        reading=study.best.training.get("reading", []),
+        strips=strips(study),
         facts=_facts(study),
         point=POINT,
         yaml_given=to_yaml(study.experiment),

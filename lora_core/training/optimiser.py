@@ -42,7 +42,7 @@ def make_optimiser(adapter: Adapter, training: TrainingSection) -> torch.optim.O
 def make_schedule(optimiser: torch.optim.Optimizer, training: TrainingSection, updates: int) -> Any:
     """diffusers' schedule over `updates` weight updates, the first of them the warm-up."""
     if training.scheduler == "piecewise_constant":
-        return torch.optim.lr_scheduler.LambdaLR(optimiser, lambda update: _piece(training, update / updates))
+        return torch.optim.lr_scheduler.LambdaLR(optimiser, lambda update: _piece(training, update, updates))
     return get_scheduler(
         training.scheduler,
         optimizer=optimiser,
@@ -123,11 +123,11 @@ def _groups(adapter: Adapter, training: TrainingSection) -> list[dict[str, Any]]
     return groups
 
 
-def _piece(training: TrainingSection, share: float) -> float:
-    """The factor at a share of the run; after a linear warm-up within the first piece."""
-    steps = training.rate_factors()
-    factor = next((factor for until, factor in steps if share < until), 0.0)
-    return factor * min(1.0, share / training.warmup) if training.warmup else factor
+def _piece(training: TrainingSection, update: int, updates: int) -> float:
+    """The factor at an update, after a linear warm-up."""
+    factor = next((factor for until, factor in training.rate_factors() if update < until * updates), 0.0)
+    warmup = round(training.warmup * updates)
+    return factor * min(1.0, update / warmup) if warmup else factor
 
 
 def _bitsandbytes(name: str) -> Any:

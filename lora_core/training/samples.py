@@ -16,6 +16,7 @@ from lora_core.files import whole_folder
 from lora_core.images import read_rgb, write_png
 from lora_core.randomness import seed_for, torch_generator
 from lora_core.restoration import Start, padded, restore_latents, return_detail
+from lora_core.sweep.grid import centre_crop
 
 _SIDE = 512
 _PROMPT_STEPS, _PROMPT_GUIDANCE = 20, 5.0
@@ -105,13 +106,10 @@ def open_samples(experiment: Experiment, pairs: Sequence[Pair], base: Base, star
         return None
     photos = []
     for pair in pairs[: monitoring.samples]:
-        degraded = read_rgb(pair.degraded)
-        sides = [min(length, experiment.data.test_size or _SIDE) for length in degraded.shape[:2]]
-        top, left = ((length - side) // 2 for length, side in zip(degraded.shape[:2], sides, strict=True))
-        shown = degraded[top : top + sides[0], left : left + sides[1]]
+        shown = centre_crop(read_rgb(pair.degraded), experiment.data.test_size or _SIDE)
         pixels = to_pixels(padded(shown, base.multiple))[None].to(base.device)
         latents = base.encode(pixels)
         noise = torch.randn(latents.shape[1:], generator=torch_generator("start noise", experiment.seed, pair.name))
         dropped = pixels - base.decode(latents)
-        photos.append(Sample(pair.name, (sides[0], sides[1]), latents, dropped, noise[None].to(base.device)))
+        photos.append(Sample(pair.name, shown.shape[:2], latents, dropped, noise[None].to(base.device)))
     return Samples(experiment, base, starts[len(starts) // 2], photos)

@@ -43,9 +43,10 @@ class RunState:
 
     def require_finite(self) -> None:
         """Raises TrainingError where a weight is not finite, before anything good is replaced."""
-        for name, parameter in {**self.adapter.unet, **self.adapter.text_encoder}.items():
-            if not math.isfinite(parameter.detach().abs().sum().item()):
-                raise TrainingError(f"the LoRA weight {name} is not finite; lower training.learning_rate")
+        for part, named in (("unet", self.adapter.unet), ("text_encoder", self.adapter.text_encoder)):
+            for name, parameter in named.items():
+                if not math.isfinite(parameter.detach().abs().sum().item()):
+                    raise TrainingError(f"the LoRA weight {part}.{name} is not finite; lower training.learning_rate")
 
     def save(self, folder: Path) -> None:
         """Writes the state, whole or not at all.

@@ -16,8 +16,9 @@ from diffusers import UNet2DConditionModel
 from lora_core.bases import base_digest
 from lora_core.bases.base import Base, to_pixels, to_rgb
 from lora_core.bases.stable_diffusion import open_base
-from lora_core.data.latents import view_cache
+from lora_core.data.latents import open_views
 from lora_core.data.pairs import test_pairs, training_pairs
+from lora_core.data.shapes import shapes_of
 from lora_core.experiment import Experiment
 from lora_core.images import read_rgb
 from lora_core.perceptual import choose_perceptual
@@ -35,8 +36,9 @@ def train_regression(workspace: Workspace, experiment: Experiment, seconds: floa
     torch.manual_seed(experiment.seed)
     base, pairs = open_base(experiment.base), training_pairs(workspace, experiment)
     base.unet = UNet2DConditionModel.from_config(base.unet.config).to(base.device, memory_format=torch.channels_last)
-    cache = view_cache(workspace, experiment, pairs, base, base_digest(experiment.base))
-    plan, batch = Plan.of(experiment, pairs), experiment.training.batch
+    shapes = shapes_of(workspace, experiment, pairs, base.multiple)
+    cache = open_views(workspace, experiment, pairs, shapes, base, base_digest(experiment.base))
+    plan, batch = Plan.of(experiment, pairs, shapes.index), experiment.training.batch
     with torch.no_grad():
         text = base.encode_prompt([experiment.data.prompt]).expand(batch, -1, -1)
     optimiser = torch.optim.AdamW(base.unet.parameters(), lr=experiment.training.learning_rate)
@@ -44,8 +46,8 @@ def train_regression(workspace: Workspace, experiment: Experiment, seconds: floa
     while (part := (time.monotonic() - started) / seconds) < 1:
         for group in optimiser.param_groups:
             group["lr"] = experiment.training.learning_rate * 0.5 * (1 + math.cos(math.pi * part))
-        rows = [plan.sample(place) for place in range(images, images + batch)]
-        clean, degraded = (half.to(base.device) for half in cache.rows(rows))
+        rows = cache.rows([plan.sample(place) for place in range(images, images + batch)])
+        clean, degraded = rows.clean.to(base.device), rows.degraded.to(base.device)
         answer = restore(base, degraded, text)
         loss = (answer - clean).square().mean()
         optimiser.zero_grad(set_to_none=True)

@@ -52,7 +52,7 @@ def test_overrides_read_numbers_lists_and_empty_values():
     ("sweep.strengths=[]", "sweep.strengths"),
     ("sweep.strengths=[0.5, 0.5]", "given twice"),
     ("sweep.start_noises=[-0.1]", r"-0.1 is outside \[0, 1\]"),
-    ("objective.kind=naive", "objective.kind: .*'bridge', 'direct' or 'denoise'"),
+    ("objective.kind=naive", "objective.kind: .*'bridge-ancestral', 'direct' or 'denoise'"),
     ("name=../escape", "name: .*pattern"),
     ("data.resolution=100", "data.resolution: .*multiple of 8"),
     ("scoring.psnr_weight=-1", "scoring.psnr_weight"),
@@ -74,6 +74,9 @@ def test_a_wrong_override_is_named(setting, reason):
     ({"tuning": {"dimensions": [{"key": "training.epochs", "low": 0, "high": 2, "log": True}]}}, "low above 0"),
     ({"tuning": {"dimensions": [{"key": "objective.kind"}]}}, "either low and high, or choices"),
     ({"tuning": {"dimensions": [{"key": "degradation.preset", "choices": ["light"]}]}}, "compared by"),
+    ({"training": {"scheduler": "piecewise_constant", "rate_steps": "0.5:1"}}, "rise from above 0 to 1"),
+    ({"training": {"scheduler": "piecewise_constant", "rate_steps": "half"}}, "is not share:factor"),
+    ({"training": {"scheduler": "piecewise_constant", "rate_steps": "1:2"}}, "between 0 and 1"),
     ({"scoring": {"psnr_weight": 0, "ssim_weight": 0, "perceptual_weight": 0}}, "all weights are 0"),
 ])  # fmt: skip
 def test_a_wrong_file_is_named(values, reason):

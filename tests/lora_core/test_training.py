@@ -104,7 +104,8 @@ def test_draws_do_not_depend_on_the_batch(timesteps):
 
 def monitor(folder: Path, done: int = 0) -> Monitor:
     return Monitor(
-        folder / "log.jsonl", Trackers((), folder, folder, {}), images_per_update=2, images_per_epoch=8, updates=100, done=done,
+        folder / "log.jsonl", Trackers((), folder, folder, {}), images_per_update=2, images_per_epoch=8, updates=100,
+        done=done,
         describe=lambda update: [f"photo-{update}.png", f"photo-{update + 1}.png"],
     )  # fmt: skip
 

@@ -52,7 +52,7 @@ def test_digests_and_sizes_are_remembered_by_all_that_the_file_system_says(tmp_p
 
     status = os.stat(files[2])
     time.sleep(0.02)
-    data = bytearray(open(files[2], "rb").read())
+    data = bytearray(Path(files[2]).read_bytes())
     data[-1] ^= 1
     with open(files[2], "r+b") as file:
         file.write(data)

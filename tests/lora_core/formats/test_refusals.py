@@ -25,7 +25,7 @@ CONFIG = {"peft_type": "LORA", "r": 2, "lora_alpha": 2}
 @pytest.mark.parametrize(("tensors", "reason"), [
     ({}, "is empty: it holds no tensor"),
     ({"model.diffusion_model.out.2.weight": ONE}, "is a base model, not a LoRA"),
-    ({"conv_in.weight": ONE, "conv_out.weight": ONE}, "is no LoRA: none of its 2 tensors"),
+    ({"conv_in.weight": ONE, "conv_out.weight": torch.ones(2)}, "is no LoRA: none of its 2 tensors"),
     ({"emb_params": ONE}, "is a textual inversion"),
     ({f"{NAME}.hada_w1_a": ONE}, "is a LoHa (LyCORIS)"),
     ({f"{NAME}.lokr_w1": ONE}, "is a LoKr (LyCORIS)"),
@@ -57,7 +57,7 @@ CONFIG = {"peft_type": "LORA", "r": 2, "lora_alpha": 2}
      "unknown key 'unet.mid_block.atentions.0.proj_in.lora_A.weight'; did you mean 'unet.mid_block.attentions.0."),
     (DIFFUSERS | {f"{MODULE}.lora_B.bias": ONE}, "is a LoRA with biases"),
     (DIFFUSERS | {f"{MODULE}.lora.down.weight": ONE}, f"gives {MODULE} a second time"),
-    ({f"base_model.model.{key}": value for key, value in DIFFUSERS.items()}, "adapter_config.json, which is not beside"),
+    ({f"base_model.model.{key}": value for key, value in DIFFUSERS.items()}, "config.json, which is not beside"),
 ])  # fmt: skip
 def test_a_file_that_is_no_lora_of_ours_says_what_it_is(tmp_path: Path, tensors, reason):
     path = tmp_path / "odd.safetensors"
@@ -94,6 +94,10 @@ def _metadata(path: Path, value: str) -> Path:
     return path
 
 
+def _peft(folder: Path, **changes: object) -> Path:
+    return _folder(folder, adapter_config=CONFIG | changes, adapter_model=PEFT)
+
+
 PEFT = {f"base_model.model.{key.removeprefix('unet.')}": value for key, value in DIFFUSERS.items()}
 
 
@@ -113,12 +117,11 @@ PEFT = {f"base_model.model.{key.removeprefix('unet.')}": value for key, value in
     (lambda folder: _folder(folder, adapter_config=CONFIG), "adapter_model.safetensors does not exist"),
     (lambda folder: _folder(folder, adapter_config=[]), "adapter_config.json is no JSON object"),
     (lambda folder: _folder(folder, adapter_config={**CONFIG, "peft_type": "LOHA"}), "peft_type is LOHA"),
-    (lambda folder: _folder(folder, adapter_config={**CONFIG, "init_lora_weights": "pissa_niter_4"}, adapter_model=PEFT),
-     "init_lora_weights is pissa_niter_4, which changes the base's weights"),
-    (lambda folder: _folder(folder, adapter_config={**CONFIG, "lora_alpha": "2"}, adapter_model=PEFT), "'2', not a number"),
-    (lambda folder: _folder(folder, adapter_config={**CONFIG, "lora_alpha": 0}, adapter_model=PEFT), "is 0, which switches"),
-    (lambda folder: _folder(folder, adapter_config={**CONFIG, "alpha_pattern": {"(": 1}}, adapter_model=PEFT),
-     "alpha_pattern '(' is no regular expression"),
+    (lambda folder: _peft(folder, init_lora_weights="pissa_niter_4"), "is pissa_niter_4, which changes the base"),
+    (lambda folder: _peft(folder, modules_to_save=["conv_out"]), "modules_to_save is set; only plain LoRA"),
+    (lambda folder: _peft(folder, lora_alpha="2"), "lora_alpha of mid_block.attentions.0.proj_in is '2', not a number"),
+    (lambda folder: _peft(folder, lora_alpha=0), "is 0, which switches its update off"),
+    (lambda folder: _peft(folder, alpha_pattern={"(": 1}), "alpha_pattern '(' is no regular expression"),
     (lambda folder: _metadata(folder / "lora.safetensors", "[]"), "is no JSON object"),
     (lambda folder: _metadata(folder / "lora.safetensors", '{"unet.peft_type": "LOKR"}'), "peft_type is LOKR"),
 ])  # fmt: skip

@@ -75,7 +75,7 @@ def test_every_module_gets_the_same_update_in_its_library_and_back(miniature, sh
 
 
 def test_dora_is_the_same_in_diffusers_and_peft_and_needs_its_magnitudes(miniature, shapes, tmp_path):
-    weights = made_up({name: shape for name, shape in shapes.items() if name.startswith("unet.")}, dora=True)
+    weights = made_up(shapes, dora=True)
     answers = {}
     for form in ("diffusers", "peft"):
         write_lora(weights, tmp_path / form, form)
@@ -170,8 +170,11 @@ def test_the_condition_channel_goes_beside_and_comes_back(tmp_path):
         assert not read_lora(tmp_path / form).control
 
 
-def test_metadata_for_diffusers_has_what_scales_and_no_version(tmp_path):
-    write_lora(made_up({"unet.mid_block.attentions.0.proj_in": torch.Size((4, 4))}), tmp_path / "d", "diffusers")
+def test_a_diffusers_file_has_what_scales_no_version_and_the_names_that_comfyui_knows(tmp_path):
+    modules = ("unet.mid_block.attentions.0.proj_in", "text_encoder.encoder.layers.0.mlp.fc1")
+    write_lora(made_up({module: torch.Size((4, 4)) for module in modules}), tmp_path / "d", "diffusers")
+    names = load_file(tmp_path / "d" / "pytorch_lora_weights.safetensors")
+    assert "text_encoder.text_model.encoder.layers.0.mlp.fc1.lora_A.weight" in names
     config = json.loads(read_lora(tmp_path / "d").metadata["lora_adapter_metadata"])
-    assert config["unet.lora_alpha"] == 1.5 and config["unet.r"] == 2
+    assert config["unet.lora_alpha"] == 1.5 and config["unet.r"] == 4
     assert config["unet.target_modules"] == ["mid_block.attentions.0.proj_in"] and "unet.peft_version" not in config
