@@ -66,6 +66,13 @@ class Experiment(Section):
             raise ValueError(
                 "objective.control: a kohya file cannot hold the widened conv_in; set adapter.formats=diffusers"
             )
+        if self.training.sharding == "fsdp" and (
+            self.monitoring.samples or self.monitoring.prompts or self.adapter.text_encoder
+        ):
+            raise ValueError(
+                "training.sharding: with fsdp no process holds a whole base, so pictures on the way and a trained text "
+                "encoder are not to be had; set monitoring.samples=0, monitoring.prompts=[], adapter.text_encoder=false"
+            )
         if self.base.precision == "fp16" and self.training.optimizer in _NEEDS_TRUE_GRADIENTS:
             raise ValueError(
                 f"training.optimizer: {self.training.optimizer} measures gradients over time, and fp16's loss scaling "

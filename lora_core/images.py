@@ -11,7 +11,6 @@ import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from os.path import splitext
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from lora_core.files import write_with
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 
+_ENDINGS = tuple(SUFFIXES)
 _WRITERS: dict[str, dict[str, Any]] = {
     ".jpg": {"format": "JPEG", "quality": 100, "subsampling": "4:4:4"},
     ".jpeg": {"format": "JPEG", "quality": 100, "subsampling": "4:4:4"},
@@ -77,8 +77,13 @@ def photo_names(folder: Path) -> list[str]:
         return sorted(
             entry.name
             for entry in entries
-            if not entry.name.startswith(".") and splitext(entry.name)[1].lower() in SUFFIXES and entry.is_file()
+            if entry.name.lower().endswith(_ENDINGS) and entry.name[0] != "." and entry.is_file()
         )
+
+
+def stem(name: str) -> str:
+    """A photograph's file name without its suffix."""
+    return name.rpartition(".")[0]
 
 
 def read_photo(path: Path) -> Photo:

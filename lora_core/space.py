@@ -8,7 +8,7 @@ import numpy as np
 from lora_core.data.digests import DigestStore
 from lora_core.experiment import Experiment
 from lora_core.files import require_space
-from lora_core.images import photo_names
+from lora_core.images import photo_names, stem
 from lora_core.workspace import RepeatFolder, Workspace
 
 _PNG_BYTES_A_PIXEL = 3  # what noise needs; photographs take about two
@@ -94,4 +94,4 @@ def _pixels(photos: list[str], store: DigestStore) -> np.ndarray:
 
 
 def _stem(path: str) -> str:
-    return os.path.splitext(os.path.basename(path))[0]
+    return stem(os.path.basename(path))

@@ -15,13 +15,13 @@ import json
 import os
 import re
 from collections.abc import Iterator, Sequence
-from os.path import splitext
 from pathlib import Path
 from typing import Any
 
 from lora_core.errors import DataError
+from lora_core.images import stem
 
-_SUFFIXES = (".txt", ".caption")
+_ENDINGS = (".txt", ".caption")
 _LISTS = ("captions.json", "metadata.jsonl")
 _FILE_KEYS, _TEXT_KEYS = ("file", "file_name", "image"), ("caption", "text")
 
@@ -30,7 +30,7 @@ def caption_files(folder: Path) -> list[str]:
     """Names of the files in a folder that hold captions, in name order."""
     with os.scandir(folder) as entries:
         names = [entry.name for entry in entries if not entry.name.startswith(".")]
-    return sorted(name for name in names if name in _LISTS or splitext(name)[1].lower() in _SUFFIXES)
+    return sorted(name for name in names if name in _LISTS or name.lower().endswith(_ENDINGS))
 
 
 def read_captions(folder: Path, photos: Sequence[str]) -> dict[str, str]:
@@ -47,7 +47,7 @@ def read_captions(folder: Path, photos: Sequence[str]) -> dict[str, str]:
         DataError: a file that cannot be read as what its name says, an empty caption, several for one photograph, one
             without its photograph.
     """
-    by_stem = {splitext(name)[0]: name for name in photos}
+    by_stem = {stem(name): name for name in photos}
     known = set(photos)
     captions: dict[str, str] = {}
     sources: dict[str, str] = {}

@@ -91,15 +91,20 @@ class DigestStore:
                 yield from values  # type: ignore[misc]
 
     def _recall(self, paths: Sequence[str], states: Sequence[_State], column: str) -> list[str | None]:
-        query = f"select {column} from {_TABLE} where path=? and bytes=? and content_ns=? and metadata_ns=?"
+        keys = [self._key(path) for path in paths]
 
-        def work(store: sqlite3.Connection) -> list[str | None]:
-            asked = zip(paths, states, strict=True)
-            rows = (store.execute(query, (self._key(path), *state)).fetchone() for path, state in asked)
-            return [row[0] if row else None for row in rows]
+        def work(store: sqlite3.Connection) -> dict[str, tuple[_State, str]]:
+            places = ",".join("?" * len(keys))
+            query = f"select path, bytes, content_ns, metadata_ns, {column} from {_TABLE} where path in ({places})"
+            return {
+                path: ((size, content, metadata), value)
+                for path, size, content, metadata, value in store.execute(query, keys)
+            }
 
-        found = self._use(work)
-        return [None] * len(paths) if found is None else found
+        found = self._use(work) or {}
+        nothing = (None, None)
+        known = (found.get(key, nothing) for key in keys)
+        return [value if stored == state else None for (stored, value), state in zip(known, states, strict=True)]
 
     def _remember(self, rows: list[tuple[Any, ...]], column: str) -> None:
         other = "size" if column == "digest" else "digest"

@@ -6,7 +6,6 @@ Masks are matched in the same way, captions lie beside the clean photographs. Im
 import os
 from collections.abc import Sequence
 from itertools import pairwise
-from os.path import splitext
 from pathlib import Path
 
 from lora_core.data.captions import read_captions
@@ -14,7 +13,7 @@ from lora_core.data.pair import Pair, pairs_digest
 from lora_core.errors import DataError
 from lora_core.experiment import Experiment
 from lora_core.files import value_digest
-from lora_core.images import photo_names
+from lora_core.images import photo_names, stem
 from lora_core.sections.data import DataSection
 from lora_core.workspace import RepeatFolder, Workspace
 
@@ -102,10 +101,10 @@ def _photographs(folders: Sequence[RepeatFolder], parent: Path, section: DataSec
 
 
 def _in_folder(folder: RepeatFolder, captions: dict[str, str], names: Sequence[str] | None = None) -> list[Pair]:
+    parent = os.path.join(folder.path, "")
     return [
-        Pair(splitext(name)[0], path, path, folder.repeats, captions.get(name, ""))
+        Pair(stem(name), path := parent + name, path, folder.repeats, captions.get(name, ""))
         for name in (photo_names(folder.path) if names is None else names)
-        if (path := os.path.join(folder.path, name))
     ]
 
 
@@ -133,8 +132,8 @@ def _with_twins(photographs: list[Pair], clean_folder: Path, degraded_folder: Pa
             f"{degraded_folder / twins[surplus[0]]} has no clean photograph in {clean_folder}{_others(surplus)}; "
             "bring the clean file or remove the twin"
         )
-    parent = os.fspath(degraded_folder)
-    return [_changed(one, degraded=os.path.join(parent, twins[one.name])) for one in photographs]
+    parent = os.path.join(degraded_folder, "")
+    return [_changed(one, degraded=parent + twins[one.name]) for one in photographs]
 
 
 def _with_masks(photographs: list[Pair], folder: Path) -> list[Pair]:
@@ -157,10 +156,8 @@ def _with_masks(photographs: list[Pair], folder: Path) -> list[Pair]:
 def _by_stem(folder: Path) -> dict[str, str]:
     found: dict[str, str] = {}
     for name in photo_names(folder):
-        stem = splitext(name)[0]
-        if stem in found:
-            _refuse_namesakes(folder / name, folder / found[stem])
-        found[stem] = name
+        if (other := found.setdefault(stem(name), name)) != name:
+            _refuse_namesakes(folder / name, folder / other)
     return found
 
 

@@ -140,7 +140,7 @@ def _written_key(key: str) -> str:
     if not key.startswith("text_encoder."):
         return key
     key = key.replace("text_encoder.", "text_encoder.text_model.", 1)
-    # transformers 5, which loads the text encoder's part, takes a magnitude without this ending for no weight of DoRA's.
+    # transformers 5 loads the text encoder's part and does not know a magnitude without this ending.
     return f"{key}.weight" if key.endswith(MAGNITUDE) else key
 
 

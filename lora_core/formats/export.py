@@ -70,12 +70,15 @@ def export_lora(
     factors = _factors(sources, multipliers)
     _check_target(sources, target, form, force)
     loaded = [read_lora(path) for path in sources]
-    whole = loaded[0] if factors == [1.0] else merge(list(zip(loaded, factors, strict=True)))
-    modules = whole.modules()
-    resized = resize(whole, rank) if rank is not None else Resized(whole, dict.fromkeys(modules, 1.0), 1.0)
-    written = with_even_alphas(resized.weights) if form == "kohya" else resized.weights
-    metadata = _metadata(written, loaded, sources, target)
-    digest = write_lora(resized.weights, target, form, metadata, dtype)
+    try:
+        whole = loaded[0] if factors == [1.0] else merge(list(zip(loaded, factors, strict=True)))
+        modules = whole.modules()
+        resized = resize(whole, rank) if rank is not None else Resized(whole, dict.fromkeys(modules, 1.0), 1.0)
+        written = with_even_alphas(resized.weights) if form == "kohya" else resized.weights
+        digest = write_lora(resized.weights, target, form, _metadata(written, loaded, sources, target), dtype)
+    except ConfigError as error:
+        special = [path for path, one in zip(sources, loaded, strict=True) if one.dora or one.control]
+        raise ConfigError(f"{special[0]}: {error}") if special else error
     ranks = [resized.weights.rank(module) for module in modules]
     weakest = min(resized.kept.items(), key=lambda item: (item[1], item[0]))
     return Exported(target, form, len(modules), max(ranks), resized.overall, weakest, digest)

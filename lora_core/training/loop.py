@@ -19,6 +19,7 @@ from lora_core.training.batches import BatchMaker
 from lora_core.training.memory import out_of_memory, release
 from lora_core.training.optimiser import evaluating, limit_norms
 from lora_core.training.plan import Plan
+from lora_core.training.sharding import average_gradients
 from lora_core.training.state import RunState
 from lora_core.training.terms import Batch, Term
 
@@ -50,7 +51,7 @@ class Run:
     Attributes:
         terms: whose sum is the loss.
         validate: the validation loss of the weights in place, or None where there is nothing to measure it on.
-        models: the modules that accelerate synchronises.
+        models: the modules that accelerate synchronises; none where the base is in shards.
         shrunk: whether a batch ran out of memory and was halved.
     """
 
@@ -148,6 +149,8 @@ class Run:
                 with self._synchronised(micro == self.plan.accumulation - 1):
                     self.accelerator.backward(loss)
             totals.append({name: part.detach() for name, part in parts.items()})
+        if not self.models:
+            average_gradients(self.adapter.parameters())
         self.accelerator.unscale_gradients(self.state.optimiser)
         torch.nn.utils.clip_grad_norm_(self.adapter.parameters(), training.max_grad_norm)
         self.state.optimiser.step()
@@ -172,7 +175,7 @@ class Run:
 
     @contextmanager
     def _synchronised(self, last: bool) -> Iterator[None]:
-        if last:
+        if last or not self.models:
             yield
         else:
             with self.accelerator.no_sync(self.models[0]):

@@ -37,6 +37,7 @@ from lora_core.training.optimiser import Average, make_optimiser, make_schedule
 from lora_core.training.pixels import pixel_terms
 from lora_core.training.plan import Plan
 from lora_core.training.samples import Samples, open_samples
+from lora_core.training.sharding import shard
 from lora_core.training.state import RunState
 from lora_core.training.terms import Paired, Preservation, PriorImages, Term
 from lora_core.training.validation import Validation, open_validation
@@ -128,6 +129,7 @@ def set_up(
         base.text_encoder.to("cpu")
     plan = Plan.of(experiment, pairs, shapes.index)
     state = _state(experiment, plan, adapter, digest, accelerator)
+    facts = facts_of(experiment, base, pairs, priors, shapes, plan)
     models = _prepared(base, adapter, experiment, accelerator)
     made_early = None if adapter.text_encoder else embed
     batches = BatchMaker(experiment, plan, views, captions_of(pairs, experiment), made_early, starts, base.device)
@@ -135,7 +137,6 @@ def set_up(
     run = Run(experiment, plan, terms, batches, validate, adapter, state, accelerator, models)
     _fit_memory(run)
     bins.take()
-    facts = facts_of(experiment, base, pairs, priors, shapes, plan)
     return SetUp(run, paired, bins, validation, samples, embed, facts)
 
 
@@ -212,12 +213,15 @@ def _state(experiment: Experiment, plan: Plan, adapter: Adapter, digest: str, ac
 
 
 def _prepared(base: Base, adapter: Adapter, experiment: Experiment, accelerator: Accelerator) -> list[torch.nn.Module]:
-    """The models as accelerate synchronises them, put in the base's place."""
+    """The models as accelerate synchronises them, put in the base's place; none where the base is in shards."""
     if experiment.training.gradient_checkpointing:
         base.unet.enable_gradient_checkpointing()
     base.unet.train()
     if experiment.training.compile:
         base.unet.compile(dynamic=False)
+    if experiment.training.sharding == "fsdp":
+        shard(base.unet, adapter.parameters(), base.device)
+        return []
     base.unet = accelerator.prepare(base.unet)
     models = [base.unet]
     if adapter.text_encoder:

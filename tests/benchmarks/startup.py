@@ -5,7 +5,7 @@
 The photographs are hard links to a few small JPEGs, the captions all differ, there are three buckets. The latents are
 random numbers, written by the cache's own writer, because a processor would encode for hours; what is measured is
 opening them and reading batches. Memory is the growth of the resident set over what it was when all libraries were
-loaded, its peak included.
+loaded, its peak included; processor seconds are those of the process, the other seconds a busy machine's too.
 """
 
 import argparse
@@ -115,13 +115,13 @@ def measure(root: Path) -> bool:
     memory, seconds = Memory(), {}
 
     def stage(name: str, work: Callable[[], T]) -> T:
-        start = time.perf_counter()
+        start, busy = time.perf_counter(), time.process_time()
         result = work()
-        seconds[name] = time.perf_counter() - start
-        print(f"{name:<44}{seconds[name]:>9.2f}{memory.now():>10.0f}{memory.peak:>10.0f}", flush=True)
+        seconds[name], busy = time.perf_counter() - start, time.process_time() - busy
+        print(f"{name:<34}{seconds[name]:>9.2f}{busy:>11.2f}{memory.now():>8.0f}{memory.peak:>10.0f}", flush=True)
         return result
 
-    print(f"{'':<44}{'seconds':>9}{'MiB':>10}{'peak MiB':>10}")
+    print(f"{'':<34}{'seconds':>9}{'processor':>11}{'MiB':>8}{'peak MiB':>10}")
     pairs = stage("listing, pairing, captions", lambda: training_pairs(workspace, experiment))
     stage("digest, every file read", lambda: pairs_digest(pairs, workspace))
     stage("digest, from the store", lambda: pairs_digest(pairs, workspace))
@@ -140,7 +140,7 @@ def measure(root: Path) -> bool:
         ("start, nothing changed: seconds", start, LIMIT_SECONDS),
         ("peak MiB", memory.peak, LIMIT_MIB),
     ):
-        print(f"{what:<44}{value:>9.1f}   limit {limit}: {'kept' if value <= limit else 'EXCEEDED'}")
+        print(f"{what:<34}{value:>9.1f}   limit {limit}: {'kept' if value <= limit else 'EXCEEDED'}")
     return start <= LIMIT_SECONDS and memory.peak <= LIMIT_MIB
 
 

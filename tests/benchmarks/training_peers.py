@@ -123,6 +123,11 @@ def versions(python: str) -> str:
     return subprocess.run([python, "-c", code], check=True, capture_output=True, text=True).stdout.strip()
 
 
+def program(name: str) -> str:
+    """The absolute path of a program; links are kept, as a virtual environment's Python is one."""
+    return str(Path(shutil.which(name) or name).absolute())
+
+
 def diffusers_script(folder: Path) -> Path:
     """The script in a folder with diffusers' `examples`."""
     return _existing(folder / _DIFFUSERS_SCRIPT)

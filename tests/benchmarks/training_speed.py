@@ -40,6 +40,7 @@ from training_peers import (
     environment,
     kohya_script,
     kohya_trainer,
+    program,
     read_times,
     versions,
 )
@@ -63,6 +64,8 @@ CAPTION = "a photo"
 GOALS = {"diffusers": 2.0, "kohya": 1.3}
 START_UP_GOAL = 15.0
 OURS = "Photo Enhancer"
+OUR_TAG = "training/loss"
+"""The scalar that our training logs; its steps are images."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,7 @@ def main() -> None:
     options = arguments()
     os.environ.update(environment(options.threads))
     with TemporaryDirectory(dir=options.work) as temporary:
-        root = Path(temporary)
+        root = Path(temporary).resolve()
         miniature_base(root / "base")
         write_parts(photo_paths(options.photos), options.resolution, root / "train", root / "test")
         workspace = make_workspace(root, options)
@@ -95,9 +98,9 @@ def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--diffusers", type=Path, help="checkout of huggingface/diffusers")
-    parser.add_argument("--diffusers-python", default=sys.executable)
+    parser.add_argument("--diffusers-python", type=program, default=sys.executable)
     parser.add_argument("--kohya", type=Path, help="checkout of kohya-ss/sd-scripts")
-    parser.add_argument("--kohya-python", default=sys.executable)
+    parser.add_argument("--kohya-python", type=program, default=sys.executable)
     parser.add_argument("--photos", type=Path, help="folder of photographs (default: those of scikit-image)")
     parser.add_argument("--work", type=Path, help="where the temporary folder is made")
     parser.add_argument("--resolution", type=int, default=256)
@@ -166,7 +169,7 @@ def our_trainer(workspace: Workspace, layers: str) -> Trainer:
         experiment = with_values(load_experiment(workspace.experiment), changes)
         launched = time.time()
         train_round(workspace, experiment, 0)
-        return read_times(workspace.tensorboard / experiment.name, "training/loss", 1, launched)
+        return read_times(workspace.tensorboard / experiment.name, OUR_TAG, 1, launched)
 
     return train
 

@@ -116,6 +116,14 @@ def test_a_target_or_a_number_that_cannot_be_meant(source, other, tmp_path, targ
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
+def test_a_dora_is_named_where_it_cannot_go(source: Path, tmp_path: Path):
+    write_lora(made_up(SMALL, dora=True), tmp_path / "dora", "peft")
+    for sources, form in (([tmp_path / "dora"], "kohya"), ([source, tmp_path / "dora"], "diffusers")):
+        with pytest.raises(ConfigError, match=r"/dora: a (kohya file cannot hold DoRA|DoRA cannot be merged)"):
+            export_lora(sources, tmp_path / ("x.safetensors" if form == "kohya" else "x"), form)
+    assert not list(tmp_path.glob("x*"))
+
+
 def test_force_replaces_and_a_bad_source_leaves_the_old_file(source: Path, tmp_path: Path):
     target = tmp_path / "taken.safetensors"
     target.write_bytes(b"mine")
