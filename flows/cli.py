@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 
 from flows.console import PROGRAM, Terminal
+from flows.export_command import export
 from flows.parameters import settle, settle_round
 from flows.server import start_own_server
 from lora_core import __version__
@@ -272,6 +273,9 @@ def pretrain(data: Path | None, overrides: tuple[str, ...], **where: Any) -> Non
     done = _flow("pretrain")(**where, overrides=changes)
     click.echo(f"Ended: {done['stopped']}.\nBase: {work.base}\nReport: {work.report}")
     click.echo(f"Next: {PROGRAM} init DIR --photos FOLDER --set base.model={shlex.quote(str(work.base))}")
+
+
+cli.add_command(export)
 
 
 @cli.command()

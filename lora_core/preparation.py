@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lora_core.data.check import DataReport, check_data, check_twins
-from lora_core.data.pairs import dataset_digest, test_pairs, training_pairs
+from lora_core.data.digests import DigestStore
+from lora_core.data.pairs import parts_digest, test_pairs, training_pairs
 from lora_core.degradation import degrade_folder
 from lora_core.errors import ConfigError, DataError
 from lora_core.experiment import Experiment, apply_overrides, load_preset
@@ -189,7 +190,7 @@ def refuse_unreadable(unreadable: list[Unreadable]) -> None:
 def degrade_workspace(workspace: Workspace, experiment: Experiment, progress: Progress = lambda _: None) -> int:
     """Makes the degraded twins of training and test photographs that are missing.
 
-    Where the user brings them (preset `own`), nothing is made and every photograph is decoded once instead.
+    Where the user brings them (preset `own`), nothing is made; every photograph is decoded instead, once for all runs.
 
     Args:
         workspace: the workspace.
@@ -204,7 +205,8 @@ def degrade_workspace(workspace: Workspace, experiment: Experiment, progress: Pr
     """
     training, testing = training_photos(workspace), held_out_photos(workspace)
     if experiment.degradation.preset == "own":
-        refuse_unreadable(check_photos(training + testing, progress)[1])
+        files = [str(photo) for photo in training + testing]
+        refuse_unreadable(DigestStore(workspace).unreadable(files, progress))
         return 0
     results = [
         degrade_folder(training, workspace.degraded, experiment.degradation, progress=lambda done, _: progress(done)),
@@ -230,7 +232,7 @@ def match_pairs(workspace: Workspace, experiment: Experiment, twins_made: int = 
     train, test = training_pairs(workspace, experiment), test_pairs(workspace, experiment)
     check_twins([*train, *test], workspace)
     report = check_data(workspace, experiment)
-    digest = dataset_digest(workspace, experiment)
+    digest = parts_digest(workspace, experiment, train, test)
     return Prepared(len(train), len(test), twins_made, digest, base_digest(experiment.base), space, report)
 
 

@@ -1,10 +1,10 @@
 """What was read of photographs, so that no stage of a round reads 100,000 of them again. Imports no torch.
 
-`cache/digests.sqlite` remembers digest and size by path and by all that the file system says of a file: its length and
-its times of content and of metadata (tools that restore the one change the other). As git's index does, it mistrusts
-what is fresh: a file that changed in the two seconds before it was read may change again within one tick of the file
-system's clock, so it is read but not remembered. The store decides nothing. Where it is missing, locked or cannot be
-written, files are read; where it is damaged, it is made anew.
+`cache/digests.sqlite` remembers digest, size and whether it decodes, by path and by all that the file system says of a
+file: its length and its times of content and of metadata (tools that restore the one change the other). As git's index
+does, it mistrusts what is fresh: a file that changed in the two seconds before it was read may change again within one
+tick of the file system's clock, so it is read but not remembered. The store decides nothing. Where it is missing,
+locked or cannot be written, files are read; where it is damaged, it is made anew.
 """
 
 import logging
@@ -21,18 +21,20 @@ import numpy as np
 
 from lora_core.errors import DataError
 from lora_core.files import file_digest
-from lora_core.images import photo_size
+from lora_core.images import Unreadable, photo_size, read_photo
+from lora_core.room import Room
 from lora_core.workspace import Workspace
 
 logger = logging.getLogger(__name__)
 
-_TABLE = "photographs_1"  # the number is raised with the columns
-_CREATE = f"""
-create table if not exists {_TABLE} (
-    path text primary key, bytes integer, content_ns integer, metadata_ns integer, digest text, size text
-) without rowid"""
+_TABLE = "photographs_2"  # the number is raised with the columns
+_STATE = ("bytes", "content_ns", "metadata_ns")
+_FACTS = ("digest", "size", "fault")
+_COLUMNS = ", ".join([*(f"{name} integer" for name in _STATE), *(f"{name} text" for name in _FACTS)])
+_CREATE = f"create table if not exists {_TABLE} (path text primary key, {_COLUMNS}) without rowid"
 _FRESH = 2_000_000_000  # nanoseconds; the coarsest clock of a file system in use is FAT's
 _AT_ONCE = 512
+_DECODING = Room(100_000_000)  # pixels at once
 _State = tuple[int, int, int]
 
 
@@ -69,6 +71,15 @@ class DigestStore:
             sizes[number] = text.split()
         return sizes
 
+    def unreadable(self, paths: Sequence[str], progress: Callable[[int], object] = lambda _: None) -> list[Unreadable]:
+        """The photographs that cannot be decoded, with the reason; `progress` is called with the number looked at."""
+        bad = []
+        for number, fault in enumerate(self._each(paths, "fault", _fault), 1):
+            if fault:
+                bad.append(Unreadable(Path(paths[number - 1]), fault))
+            progress(number)
+        return bad
+
     def _each(self, paths: Sequence[str], column: str, read: Callable[[str], str]) -> Iterator[str]:
         """What a column says of each file, from the store or from the file; a bounded number are in work at once."""
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
@@ -84,7 +95,7 @@ class DigestStore:
                     (self._key(chunk[one]), *states[one], values[one])
                     for one in unknown
                     if max(states[one][1:]) + _FRESH <= now
-                    and values[one] != "0 0"
+                    and not _bad(column, values[one])
                     and _state(chunk[one]) == states[one]
                 ]
                 self._remember(fresh, column)
@@ -107,13 +118,12 @@ class DigestStore:
         return [value if stored == state else None for (stored, value), state in zip(known, states, strict=True)]
 
     def _remember(self, rows: list[tuple[Any, ...]], column: str) -> None:
-        other = "size" if column == "digest" else "digest"
-        same = " and ".join(f"{name}=excluded.{name}" for name in ("bytes", "content_ns", "metadata_ns"))
+        same = " and ".join(f"{name}=excluded.{name}" for name in _STATE)
+        others = ", ".join(f"{name}=case when {same} then {name} end" for name in _FACTS if name != column)
         statement = f"""
-            insert into {_TABLE} (path, bytes, content_ns, metadata_ns, {column}) values (?, ?, ?, ?, ?)
-            on conflict (path) do update set {column}=excluded.{column},
-            {other}=case when {same} then {other} else null end,
-            bytes=excluded.bytes, content_ns=excluded.content_ns, metadata_ns=excluded.metadata_ns"""
+            insert into {_TABLE} (path, {", ".join(_STATE)}, {column}) values (?, ?, ?, ?, ?)
+            on conflict (path) do update set {column}=excluded.{column}, {others},
+            {", ".join(f"{name}=excluded.{name}" for name in _STATE)}"""
         if rows:
             self._use(lambda store: store.executemany(statement, rows))
 
@@ -157,6 +167,11 @@ def _state(path: str) -> _State:
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
+def _bad(column: str, value: str | None) -> bool:
+    """Whether a file was found damaged; it is looked at again next time."""
+    return value == "0 0" or (column == "fault" and value != "")
+
+
 def _size(path: str) -> str:
     width, height = photo_size(Path(path))
     return f"{width} {height}"
@@ -167,3 +182,14 @@ def _size_or_none(path: str) -> str:
         return _size(path)
     except DataError:
         return "0 0"
+
+
+def _fault(path: str) -> str:
+    """Why a photograph cannot be decoded; empty where it can."""
+    try:
+        width, height = photo_size(Path(path))
+        with _DECODING.take(width * height):
+            read_photo(Path(path))
+    except DataError as error:
+        return str(error).removeprefix(f"{path}: ")
+    return ""

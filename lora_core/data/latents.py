@@ -219,6 +219,7 @@ def _encode_share(file: Path, encoder: Encoder, share: Share, progress: Progress
             progress(min(pairs, seen // layout.views), pairs)
     finally:
         writer.close()
+        known.close()  # Windows renames no folder with open files
 
 
 def _ahead(work: Callable[[T], R], items: Iterable[T], workers: int) -> Iterator[tuple[T, R]]:

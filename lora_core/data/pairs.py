@@ -18,8 +18,8 @@ from lora_core.sections.data import DataSection
 from lora_core.workspace import RepeatFolder, Workspace
 
 __all__ = [
-    "Pair", "dataset_digest", "pairs_digest", "prior_pairs", "prior_photographs", "test_pairs", "training_pairs",
-    "training_photographs",
+    "Pair", "dataset_digest", "pairs_digest", "parts_digest", "prior_pairs", "prior_photographs", "test_pairs",
+    "training_pairs", "training_photographs",
 ]  # fmt: skip
 
 
@@ -76,7 +76,12 @@ test_pairs.__test__ = False  # type: ignore[attr-defined]
 
 def dataset_digest(workspace: Workspace, experiment: Experiment) -> str:
     """sha256 over everything that training and scoring read from the photographs."""
-    parts = training_pairs(workspace, experiment), prior_pairs(workspace, experiment), test_pairs(workspace, experiment)
+    return parts_digest(workspace, experiment, training_pairs(workspace, experiment), test_pairs(workspace, experiment))
+
+
+def parts_digest(workspace: Workspace, experiment: Experiment, train: list[Pair], test: list[Pair]) -> str:
+    """As `dataset_digest`, of pairs that are listed already."""
+    parts = train, prior_pairs(workspace, experiment), test
     return value_digest([pairs_digest(part, workspace) for part in parts])
 
 

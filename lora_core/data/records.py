@@ -52,7 +52,7 @@ class RecordFile:
         self._dtype = np.dtype(dtype)
         self._file = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
         self._seeking = threading.Lock()
-        weakref.finalize(self, os.close, self._file)
+        self.close = weakref.finalize(self, os.close, self._file)
 
     def read(self, number: int, offset: int, values: int) -> np.ndarray | None:
         """The numbers of a record, (values,), not to be written to; None where it is damaged or cannot be read."""

@@ -78,7 +78,9 @@ def export_lora(
         digest = write_lora(resized.weights, target, form, _metadata(written, loaded, sources, target), dtype)
     except ConfigError as error:
         special = [path for path, one in zip(sources, loaded, strict=True) if one.dora or one.control]
-        raise ConfigError(f"{special[0]}: {error}") if special else error
+        if not special:
+            raise
+        raise ConfigError(f"{special[0]}: {error}") from error
     ranks = [resized.weights.rank(module) for module in modules]
     weakest = min(resized.kept.items(), key=lambda item: (item[1], item[0]))
     return Exported(target, form, len(modules), max(ranks), resized.overall, weakest, digest)

@@ -12,6 +12,7 @@ photographs with the same caption, batch, number of updates, rank and optimiser 
 same number of threads. The layers differ between the two peers, and ours is run with those of each: diffusers' script
 has the attention projections, kohya's all linear layers of the transformers, feed-forward and projections included.
 Ours and kohya's cache the latents; diffusers' encodes every image anew. Ours also keeps the answer of the text encoder.
+None validates or makes sample pictures.
 
 Speed is the number of images between two updates past the warm-up, divided by the wall time between them, as the
 trainers' own TensorBoard files have it. The runs take turns, so that a busy machine slows all alike; the machine
@@ -144,6 +145,8 @@ def make_workspace(root: Path, options: argparse.Namespace) -> Workspace:
         "training.scheduler": "constant",
         "training.warmup": 0,
         "training.learning_rate": 1e-4,
+        "monitoring.validation_photos": 0,
+        "monitoring.samples": 0,
     }
     texts = [f"{key}={value}" for key, value in settings.items()]
     create_workspace(root / "work", "pocket", root / "train", root / "test", assignments=texts)

@@ -64,6 +64,18 @@ def test_digests_and_sizes_are_remembered_by_all_that_the_file_system_says(tmp_p
     assert read(workspace, files, monkeypatch)[1] == [files[3]], "a new size does not keep the old digest"
 
 
+def test_a_photograph_is_decoded_once_and_a_damaged_one_every_time(tmp_path, files, monkeypatch):
+    workspace, decoded = Workspace(tmp_path), []
+    later(monkeypatch)
+    (tmp_path / "3.png").write_bytes((tmp_path / "3.png").read_bytes()[:-30])
+    real = digests.read_photo
+    monkeypatch.setattr(digests, "read_photo", lambda path: decoded.append(path.name) or real(path))
+    for expected in (["0.png", "1.png", "2.png", "3.png", "4.png"], ["3.png"]):
+        (bad,) = DigestStore(workspace).unreadable(files)
+        assert bad.path.name == "3.png" and bad.reason and sorted(decoded) == expected
+        decoded.clear()
+
+
 def test_a_file_that_changed_just_now_is_not_trusted(tmp_path, files, monkeypatch):
     workspace = Workspace(tmp_path)
     for content in (b"first", b"other", b"third"):  # of one length, within one tick of many file systems
