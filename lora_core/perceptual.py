@@ -69,7 +69,7 @@ def choose_perceptual(section: ScoringSection) -> Perceptual:
     if section.perceptual == "gmsd":
         return _gmsd("chosen by scoring.perceptual: gmsd")
     if section.lpips_weights is not None:
-        return _lpips_from(Path(section.lpips_weights).expanduser())
+        return _lpips_from(_named_weights(section.lpips_weights))
     missing = _why_not_in_cache()
     if missing is None:
         return _published(hub_weights())
@@ -86,15 +86,19 @@ def lpips_module(section: ScoringSection) -> "torch.nn.Module":
         ConfigError: the named weights do not exist or are no AlexNet.
         ResourceError: no weights are here.
     """
-    if section.lpips_weights is None and (missing := _why_not_in_cache()) is not None:
-        raise ResourceError(
-            f"objective.pixel_lpips: {missing}; run once: {DOWNLOAD_COMMAND} (or set objective.pixel_lpips=0)"
-        )
-    path = Path(section.lpips_weights).expanduser() if section.lpips_weights else hub_weights()
-    if not path.is_file():
-        raise ConfigError(f"scoring.lpips_weights: {path} is no file; leave it empty and run: {DOWNLOAD_COMMAND}")
-    network: torch.nn.Module = _Lpips(path).network
+    network: torch.nn.Module = _Lpips(require_lpips_weights(section)).network
     return network
+
+
+def require_lpips_weights(section: ScoringSection) -> Path:
+    """The file of AlexNet's weights that a loss would use. Raises as `lpips_module`, but for what is in the file."""
+    if section.lpips_weights is None:
+        if (missing := _why_not_in_cache()) is not None:
+            raise ResourceError(
+                f"objective.pixel_lpips: {missing}; run once: {DOWNLOAD_COMMAND} (or set objective.pixel_lpips=0)"
+            )
+        return hub_weights()
+    return _named_weights(section.lpips_weights)
 
 
 def hub_weights(name: str = _WEIGHTS_FILE) -> Path:
@@ -156,10 +160,15 @@ def _published(path: Path) -> Perceptual:
     return Perceptual(LPIPS_NAME, "torchvision's AlexNet weights are at hand", _LPIPS_CONVENTION, _Lpips(path))
 
 
-def _lpips_from(path: Path) -> Perceptual:
-    """LPIPS on a file that the user names."""
+def _named_weights(name: str) -> Path:
+    path = Path(name).expanduser()
     if not path.is_file():
         raise ConfigError(f"scoring.lpips_weights: {path} is no file; leave it empty and run: {DOWNLOAD_COMMAND}")
+    return path
+
+
+def _lpips_from(path: Path) -> Perceptual:
+    """LPIPS on a file that the user names."""
     if _is_published(path):
         return _published(path)
     digest = file_digest(path)[:8]

@@ -17,6 +17,7 @@ from lora_core.files import file_digest, require_space, write_text, write_with
 from lora_core.images import Unreadable, check_photos, list_photos
 from lora_core.settings import to_yaml
 from lora_core.space import check_space
+from lora_core.training.preflight import check_training
 from lora_core.workspace import Workspace
 
 __all__ = [
@@ -142,6 +143,7 @@ def check_workspace(workspace: Workspace, experiment: Experiment, rounds: int = 
     from lora_core.bases import check_base
 
     check_base(experiment.base)
+    check_training(experiment)
     training, testing = training_photos(workspace), held_out_photos(workspace)
     prior = workspace.prior_folders() if experiment.objective.prior_images else []
     _refuse_leak(training + [photo for folder in prior for photo in list_photos(folder.path)], testing)
@@ -209,16 +211,30 @@ def degrade_workspace(workspace: Workspace, experiment: Experiment, progress: Pr
         refuse_unreadable(DigestStore(workspace).unreadable(files, progress))
         return 0
     results = [
-        degrade_folder(training, workspace.degraded, experiment.degradation, progress=lambda done, _: progress(done)),
         degrade_folder(
-            testing,
-            workspace.test_degraded,
+            photos,
+            twins,
             experiment.degradation,
-            progress=lambda done, _: progress(len(training) + done),
-        ),
+            progress=lambda done, _, before=before: progress(before + done),  # type: ignore[misc]
+            digest=_remembered(workspace, photos, twins),
+        )
+        for photos, twins, before in (
+            (training, workspace.degraded, 0),
+            (testing, workspace.test_degraded, len(training)),
+        )
     ]
     refuse_unreadable([bad for result in results for bad in result.unreadable])
     return sum(len(result.made) for result in results)
+
+
+def _remembered(workspace: Workspace, photos: list[Path], twins: Path) -> Callable[[Path], str]:
+    """Digests of photographs and of the twins that are there, from the store; of any other file, from its bytes."""
+    files = [str(path) for path in photos + (list_photos(twins) if twins.is_dir() else [])]
+    try:
+        known = dict(zip(files, DigestStore(workspace).digests(files), strict=True))
+    except DataError:  # one cannot be read, which is said where it is degraded
+        known = {}
+    return lambda path: known.get(str(path)) or file_digest(path)
 
 
 def match_pairs(workspace: Workspace, experiment: Experiment, twins_made: int = 0, space: int = 0) -> Prepared:

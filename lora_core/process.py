@@ -25,8 +25,8 @@ from lora_core.errors import ResourceError, TrainingError, UserError
 from lora_core.files import write_json
 
 _LESS_MEMORY = (
-    "lower training.batch and raise training.accumulation, set training.gradient_checkpointing=true, "
-    "or lower sweep.batch or data.resolution"
+    "set training.gradient_checkpointing=true or base.quantise=nf4, or lower training.batch (and raise "
+    "training.accumulation), sweep.batch or data.resolution"
 )
 
 

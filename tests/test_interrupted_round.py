@@ -12,6 +12,7 @@ import pytest
 
 from lora_core.experiment import apply_overrides, load_preset, save_experiment
 from lora_core.images import list_photos, read_rgb, write_png
+from lora_core.training.state import newest_state
 from lora_core.workspace import RoundFolder, StudyFolder, Workspace
 
 SETTINGS = [
@@ -73,7 +74,7 @@ def test_killed_in_training_sweep_and_scoring_gives_the_same_bytes(tmp_path, min
     study = killed.study("mini")
     folder = study.round(0)
     cells = {"base": "base_*/cell.json", "lora": "epoch-*/cell.json"}
-    kill_when(killed, lambda: (folder.state / "state.json").exists())
+    kill_when(killed, lambda: newest_state(folder.states) is not None)
     assert not folder.training_done.exists()
     kill_when(killed, lambda: len(list(study.cells.glob(cells["lora"]))) >= 3)
     assert not folder.sweep_done.exists()

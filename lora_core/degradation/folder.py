@@ -1,10 +1,8 @@
 """Folders of degraded twins: only what is new or changed is made, and nobody else's file is ever overwritten."""
 
 import os
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -16,6 +14,7 @@ from lora_core.errors import DataError
 from lora_core.experiment import DegradationSection
 from lora_core.files import file_digest, value_digest, write_with
 from lora_core.images import Unreadable, encode_image, list_photos, read_rgb
+from lora_core.room import Room
 
 # A photograph takes up to 90 bytes a pixel while it is degraded, so this many pixels at once take about 4 GB.
 _PIXELS_AT_ONCE = 50_000_000
@@ -44,6 +43,7 @@ def degrade_folder(
     section: DegradationSection,
     workers: int | None = None,
     progress: Callable[[int, int], object] = lambda done, total: None,
+    digest: Callable[[Path], str] = file_digest,
 ) -> DegradedFolder:
     """Writes the degraded twin of each photograph under the same file name and size, with a manifest.
 
@@ -56,6 +56,7 @@ def degrade_folder(
         section: preset and seed.
         workers: threads; by default one a processor.
         progress: called with (photographs done, photographs in all).
+        digest: sha256 of a photograph's or a twin's file, which a caller may remember.
 
     Raises:
         DataError: no photograph, none that can be read, two of one name, or a twin that is not ours to overwrite.
@@ -67,7 +68,7 @@ def degrade_folder(
     records = read_manifest(destination)
     surplus = _check_destination(photos, destination, records)
     with open_journal(destination, records) as journal:
-        maker = _Maker(destination, section, recipe, records, journal)
+        maker = _Maker(destination, section, recipe, records, journal, digest)
         outcomes = _each(maker.make, photos, workers, progress)
     unreadable = tuple(outcome for outcome in outcomes if isinstance(outcome, Unreadable))
     if len(unreadable) == len(photos):
@@ -95,20 +96,27 @@ class _Maker:
     """Makes one twin at a time, from any thread."""
 
     def __init__(
-        self, destination: Path, section: DegradationSection, recipe: str, records: dict[str, Record], journal: Journal
+        self,
+        destination: Path,
+        section: DegradationSection,
+        recipe: str,
+        records: dict[str, Record],
+        journal: Journal,
+        digest: Callable[[Path], str],
     ) -> None:
         self._destination = destination
         self._section = section
         self._recipe = recipe
         self._records = records
         self._journal = journal
-        self._room = _Room(_PIXELS_AT_ONCE)
+        self._room = Room(_PIXELS_AT_ONCE)
+        self._digest = digest
 
     def make(self, photo: Path) -> Record | _Kept | Unreadable:
         """The record of a new twin, or why there is none."""
         twin = self._destination / photo.name
         try:
-            source = file_digest(photo)
+            source = self._digest(photo)
             if self._fits(twin, source):
                 return _Kept()
             rgb = read_rgb(photo)
@@ -138,30 +146,8 @@ class _Maker:
             known is not None
             and (known.source, known.recipe) == (source, self._recipe)
             and twin.is_file()
-            and file_digest(twin) == known.output
+            and self._digest(twin) == known.output
         )
-
-
-class _Room:
-    """A bound on the pixels in work, so that large photographs and many threads do not exhaust the memory."""
-
-    def __init__(self, pixels: int) -> None:
-        self._all = self._free = pixels
-        self._changed = threading.Condition()
-
-    @contextmanager
-    def take(self, pixels: int) -> Iterator[None]:
-        """Waits until there is room; a photograph that is larger than all of it runs alone."""
-        share = min(pixels, self._all)
-        with self._changed:
-            self._changed.wait_for(lambda: self._free >= share)
-            self._free -= share
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._free += share
-                self._changed.notify_all()
 
 
 def _each(

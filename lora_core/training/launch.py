@@ -1,6 +1,5 @@
 """Starting the training of a round in a process of its own, or knowing that it is done. Imports no torch."""
 
-from pathlib import Path
 from typing import Any
 
 from lora_core.bases import base_digest
@@ -10,6 +9,7 @@ from lora_core.experiment import Experiment, save_experiment
 from lora_core.files import file_digest, read_json, value_digest
 from lora_core.lineage import deciding_values
 from lora_core.process import run_in_process
+from lora_core.training.preflight import warm_start_files
 from lora_core.workspace import RoundFolder, Workspace
 
 
@@ -43,17 +43,8 @@ def run_digest(experiment: Experiment, pairs: list[Pair], base: str, workspace: 
     del values["scoring"]
     judged = test_pairs(workspace, experiment) if experiment.monitoring.patience else []
     photographs = [pairs_digest(part, workspace) for part in (pairs, prior_pairs(workspace, experiment), judged)]
-    return value_digest([values, photographs, base, _warm_start_digest(experiment)])
-
-
-def _warm_start_digest(experiment: Experiment) -> str | None:
-    if not experiment.adapter.warm_start:
-        return None
-    path = Path(experiment.adapter.warm_start).expanduser()
-    if not path.exists():
-        raise ConfigError(f"adapter.warm_start: {path} does not exist")
-    files = sorted(path.rglob("*.safetensors")) if path.is_dir() else [path]
-    return value_digest([file_digest(file) for file in files])
+    start = [file_digest(file) for file in warm_start_files(experiment)]
+    return value_digest([values, photographs, base, start])
 
 
 def finished(folder: RoundFolder, digest: str) -> bool:

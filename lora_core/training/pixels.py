@@ -13,14 +13,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lora_core.bases.base import Base
-from lora_core.errors import ConfigError, ResourceError
+from lora_core.errors import ConfigError
 from lora_core.experiment import ObjectiveSection, ScoringSection
-from lora_core.perceptual import hub_weights, lpips_module
+from lora_core.perceptual import lpips_module
+from lora_core.training.preflight import vgg_weights
 
 PixelDistance = Callable[[Tensor, Tensor], Tensor]
 """Two float32 batches (batch, 3, height, width) in [-1, 1] to float32 (batch,)."""
 
-_VGG_FILE = "vgg16-397923af.pth"
 _VGG_LAYERS = (3, 8, 15, 22)  # relu1_2, relu2_2, relu3_3, relu4_3
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -57,7 +57,7 @@ def pixel_terms(base: Base, objective: ObjectiveSection, scoring: ScoringSection
         network = lpips_module(scoring).to(base.device)
         distances.append(("pixel_lpips", objective.pixel_lpips, lambda one, other: network(one, other).flatten()))
     if objective.pixel_vgg:
-        distances.append(("pixel_vgg", objective.pixel_vgg, VggFeatures(_vgg_file(objective)).to(base.device)))
+        distances.append(("pixel_vgg", objective.pixel_vgg, VggFeatures(vgg_weights(objective)).to(base.device)))
     return PixelTerms(base, distances) if distances else None
 
 
@@ -99,18 +99,3 @@ class VggFeatures(nn.Module):
 
 def _l1(one: Tensor, other: Tensor) -> Tensor:
     return functional.l1_loss(one, other, reduction="none").mean(dim=(1, 2, 3))
-
-
-def _vgg_file(objective: ObjectiveSection) -> Path:
-    if objective.vgg_weights is None:
-        path = hub_weights(_VGG_FILE)
-        if not path.is_file():
-            raise ResourceError(
-                f"objective.pixel_vgg: torchvision's VGG-16 weights ({_VGG_FILE}) are not in the torch hub cache; "
-                f"save them as {path}, name a copy under objective.vgg_weights, or set objective.pixel_vgg=0"
-            )
-        return path
-    path = Path(objective.vgg_weights).expanduser()
-    if not path.is_file():
-        raise ConfigError(f"objective.vgg_weights: {path} is no file; leave it empty to use the torch hub cache")
-    return path

@@ -100,16 +100,15 @@ def set_up(
         UserError: of many kinds, before the first step: settings, photographs, captions, base, memory, disk.
     """
     base = open_base(experiment.base, accelerator.device)
-    shapes = shapes_of(workspace, experiment, pairs, base.multiple)
-    views = _views(workspace, experiment, pairs, shapes, base, base_digest, accelerator)
-    priors = prior_pairs(workspace, experiment)
-    tests = test_pairs(workspace, experiment)
-    starts = starts_of(base.scheduler_config, experiment.sweep)
     adapter = attach(base, experiment.adapter, experiment.seed, control=experiment.objective.control)
     if experiment.adapter.warm_start:
         warm_start(adapter, read_lora(Path(experiment.adapter.warm_start).expanduser()))
-    samples = open_samples(experiment, tests, base, starts)
     pixels = pixel_terms(base, experiment.objective, experiment.scoring)
+    starts = starts_of(base.scheduler_config, experiment.sweep)
+    priors, tests = prior_pairs(workspace, experiment), test_pairs(workspace, experiment)
+    shapes = shapes_of(workspace, experiment, pairs, base.multiple)
+    views = _views(workspace, experiment, pairs, shapes, base, base_digest, accelerator)
+    samples = open_samples(experiment, tests, base, starts)
     embed = _embed(workspace, experiment, [*pairs, *priors], base, base_digest)
     bins = TimestepBins(len(base.schedule.alphas_cumprod), base.device)
     paired = Paired(

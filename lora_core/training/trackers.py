@@ -5,30 +5,15 @@ a kill goes on in the same W&B and MLflow run.
 """
 
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from accelerate import tracking
 
-from lora_core.errors import ConfigError, ResourceError
+from lora_core.errors import ResourceError
 from lora_core.files import write_text
-
-_PACKAGES = {"tensorboard": "tensorboard", "wandb": "wandb", "mlflow": "mlflow"}
-
-
-def require_trackers(names: Sequence[str]) -> None:
-    """Checks that the packages are there.
-
-    Raises:
-        ConfigError: one is not installed.
-    """
-    for name in names:
-        if find_spec(_PACKAGES[name]) is None:
-            raise ConfigError(
-                f"monitoring.trackers: {name} is not installed; install photo-enhancer[trackers] or leave it out"
-            )
+from lora_core.training.preflight import require_trackers
 
 
 class Trackers:

@@ -24,6 +24,7 @@ from lora_core.rounds import begin_round, finish_round
 from lora_core.scoring import score_round
 from lora_core.sweep import sweep_round
 from lora_core.training.launch import train_round
+from lora_core.training.state import newest_state
 from lora_core.tuning.stopping import stop_reason
 from lora_core.tuning.study import propose, record
 from lora_core.workspace import Workspace
@@ -79,7 +80,7 @@ def run_round(workspace: Workspace, experiment: Experiment, number: int, results
 def regression(workspace: Workspace, experiment: Experiment, best: dict, degraded: dict) -> dict:
     """The row of a UNet from scratch, trained for the time that the best round's LoRA took."""
     folder = workspace.study(experiment.name).round(best["round"])
-    seconds = read_json(folder.state / "state.json")["seconds"]
+    seconds = read_json(newest_state(folder.states) / "state.json")["seconds"]
     base, images = train_regression(workspace, load_experiment(folder.experiment), seconds)
     scores = score_regression(workspace, experiment, base, degraded)
     name = f"UNet from scratch, {images:,} views in {seconds:.0f} s"

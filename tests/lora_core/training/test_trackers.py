@@ -5,8 +5,9 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lora_core.errors import ConfigError
-from lora_core.training import trackers
-from lora_core.training.trackers import Trackers, require_trackers
+from lora_core.training import preflight
+from lora_core.training.preflight import require_trackers
+from lora_core.training.trackers import Trackers
 
 PICTURE = np.zeros((8, 8, 3), np.uint8)
 
@@ -39,7 +40,7 @@ def test_a_run_that_goes_on_is_one_run_everywhere(tmp_path, monkeypatch):
 
 
 def test_a_tracker_that_is_not_installed_is_named(monkeypatch):
-    monkeypatch.setattr(trackers, "find_spec", lambda name: None)
+    monkeypatch.setattr(preflight, "find_spec", lambda name: None)
     with pytest.raises(
         ConfigError, match=r"monitoring.trackers: wandb is not installed; install photo-enhancer\[trackers\]"
     ):
