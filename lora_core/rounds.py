@@ -68,7 +68,8 @@ def finish_round(
     if lacking := [part for part, row in rows.items() if row is None]:
         raise DataError(f"{folder.table} has no row for '{lacking[0]}'; sweep the round again: photo-enhancer sweep")
     tables = pl.read_parquet(folder.table), pl.read_parquet(folder.photo_table)
-    findings = diagnose(experiment, *tables, _log(folder), read_json(folder.training_done))
+    done = read_json(folder.training_done)
+    findings = diagnose(experiment, *tables, _log(folder), done)
     diagnosis = [asdict(finding) for finding in findings]
     result = {
         "round": number,
@@ -80,6 +81,7 @@ def finish_round(
         **rows,
         "perceptual": scores["perceptual"],
         "beats": {name: rows["winner"]["composite"] > rows[name]["composite"] for name in _RIVALS},
+        "reading": done["reading"],
         "diagnosis": diagnosis,
         "pruned": False,
     }

@@ -43,6 +43,7 @@ def publish_diagnosis(workspace: Workspace, experiment: Experiment, result: dict
     from lora_core.rounds import result_in_words
 
     lines = [f"# Round {result['round']} of {experiment.name}", f"Tried: {result['reason']}", result_in_words(result)]
+    lines += [f"Training: {' '.join(result['reading'])}"] if result["reading"] else []
     lines += [f"- **{finding['code']}**: {finding['says']}" for finding in result["diagnosis"]]
     lines += [f"Pictures and curves: `{workspace.study(experiment.name).report.absolute()}`"]
     create_markdown_artifact("\n\n".join(lines), key=artifact_key(experiment, "diagnosis"))

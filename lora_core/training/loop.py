@@ -25,6 +25,8 @@ from lora_core.training.terms import Batch, Term
 
 LOG = logging.getLogger(__name__)
 Parts = dict[str, Tensor]
+_ASK_EVERY = 8
+"""Updates between questions of one process to another, for each makes the GPU wait."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,6 @@ class Run:
             "complete", "time limit" or "plateau".
         """
         every = max(1, self.experiment.training.state_every // self.plan.images_per_update)
-        limit = 60 * (self.experiment.training.time_limit or float("inf"))
         outcome = "plateau" if self._stalled() else "complete"
         prefetcher = self._prefetcher()
         mark = time.monotonic()
@@ -81,17 +82,18 @@ class Run:
             while self.state.updates < self.plan.updates and outcome == "complete":
                 rate = self.state.schedule.get_last_lr()[0]
                 try:
-                    parts = self._update(prefetcher)
+                    parts = self._gradients(prefetcher)
                 except (RuntimeError, MemoryError) as error:
                     prefetcher.close()
                     self._shrink(error)
                     prefetcher = self._prefetcher()
                     continue
+                self._step()
                 self.state.updates += 1
                 hooks.observe(self.state.updates, parts, rate)
                 now = time.monotonic()
                 self.state.seconds, mark = self.state.seconds + now - mark, now
-                late = self._any(self.state.seconds > limit)
+                late = self._late()
                 saved = self._at_epoch_end(hooks, late)
                 outcome = "time limit" if late else "plateau" if self._stalled() else "complete"
                 if saved or self.state.updates % every == 0:
@@ -139,9 +141,9 @@ class Run:
         """The epoch under way, counted from 1."""
         return -(-self.state.updates * self.plan.epochs // self.plan.updates)
 
-    def _update(self, batches: Iterator[Batch]) -> Parts:
-        """One weight update; returns the means of its losses on this process, not yet waited for."""
-        training, totals = self.experiment.training, []
+    def _gradients(self, batches: Iterator[Batch]) -> Parts:
+        """The gradients of one update; returns the means of its losses on this process, not yet waited for."""
+        totals = []
         for micro in range(self.plan.accumulation):
             with torch.enable_grad():
                 parts = self._losses(next(batches))
@@ -149,10 +151,14 @@ class Run:
                 with self._synchronised(micro == self.plan.accumulation - 1):
                     self.accelerator.backward(loss)
             totals.append({name: part.detach() for name, part in parts.items()})
+        return {name: torch.stack([parts[name] for parts in totals]).mean() for name in totals[0]}
+
+    def _step(self) -> None:
+        """One weight update from the gradients that are there."""
         if not self.models:
             average_gradients(self.adapter.parameters())
         self.accelerator.unscale_gradients(self.state.optimiser)
-        torch.nn.utils.clip_grad_norm_(self.adapter.parameters(), training.max_grad_norm)
+        torch.nn.utils.clip_grad_norm_(self.adapter.parameters(), self.experiment.training.max_grad_norm)
         self.state.optimiser.step()
         self.state.optimiser.zero_grad(set_to_none=True)
         self.state.schedule.step()
@@ -160,7 +166,6 @@ class Run:
             limit_norms(self.adapter, self.experiment.adapter.max_norm)
         if self.state.average:
             self.state.average.update(self.plan.images_per_update)
-        return {name: torch.stack([parts[name] for parts in totals]).mean() for name in totals[0]}
 
     def _losses(self, batch: Batch) -> Parts:
         adapter = self.experiment.adapter
@@ -205,9 +210,12 @@ class Run:
         )  # fmt: skip
         self.plan, self.shrunk = self.plan.split(smaller[0]), True
 
-    def _any(self, flag: bool) -> bool:
-        """Whether any process says so: all of them must stop at the same update."""
+    def _late(self) -> bool:
+        """Whether the time is over; several processes must stop at the same update, and ask each other now and then."""
+        late = self.state.seconds > 60 * (self.experiment.training.time_limit or float("inf"))
         if self.accelerator.num_processes == 1:
-            return flag
-        flags = self.accelerator.gather(torch.tensor([float(flag)], device=self.accelerator.device))
+            return late
+        if self.state.updates % _ASK_EVERY or self.experiment.training.time_limit is None:
+            return False
+        flags = self.accelerator.gather(torch.tensor([float(late)], device=self.accelerator.device))
         return bool(flags.max() > 0)
