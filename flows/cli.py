@@ -171,7 +171,8 @@ def train(number: int, **where: Any) -> None:
     done = _flow("train")(**where, number=number)
     for checkpoint in done["checkpoints"]:
         click.echo(f"epoch {checkpoint['epoch']}: {checkpoint['file']}")
-    click.echo(" ".join(done["reading"]))
+    for sentence in done["reading"]:
+        click.echo(sentence)
 
 
 @cli.command()

@@ -105,7 +105,8 @@ def _facts(study: StudyData) -> list[tuple[str, str]]:
         (
             "Training of the best round",
             f"{counted(training['photos'], 'photograph')}, {training['images']:,} images seen in "
-            f"{counted(training['epochs'], 'epoch')} ({training['stopped']})",
+            f"{counted(training['epochs'], 'epoch')} ({training['stopped']})"
+            + (f", in batches of {training['batch']} after memory ran out" if training.get("shrunk") else ""),
         )
     )
     facts.append(("Software that wrote this page", ", ".join([f"Python {platform.python_version()}", *_versions()])))

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
+from diffusers.models.attention_processor import AttnProcessor2_0
 
 from lora_core.bases.stable_diffusion import open_base, open_pipeline
 from lora_core.control import control_state
@@ -61,6 +62,12 @@ def test_it_starts_as_the_base_and_diffusers_reads_the_same_update(miniature, tm
         read = ask(Adapter(theirs, again.section, {}, {}))
         torch.testing.assert_close(read, ask(again), atol=1e-4, rtol=0)
         pipeline.unload_lora_weights()
+
+
+def test_attention_is_torchs_own(miniature):
+    """Scaled dot product attention, with and without a LoRA in it; no slower processor slips in."""
+    processors = adapter(miniature, layers="all").base.unet.attn_processors.values()
+    assert processors and all(type(one) is AttnProcessor2_0 for one in processors)
 
 
 def test_ranks_and_alphas_follow_the_patterns(miniature):
