@@ -7,6 +7,7 @@ SD 1.5 does the same with either; only the pictures mean nothing.
 
 import json
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -46,18 +47,35 @@ _START, _END = "<|startoftext|>", "<|endoftext|>"
 _WORDS = ("photo", "sharp", "clean", "natural", "photograph", "old", "image")
 
 
-def miniature_base(folder: Path, seed: int = 0) -> Path:
+@dataclass(frozen=True)
+class Sizes:
+    """What makes a miniature small; all else is SD 1.5's."""
+
+    unet: tuple[int, ...] = (16, 32, 32, 32)
+    autoencoder: tuple[int, ...] = (16, 16, 32, 32)
+    groups: int = 4
+    text: int = 32
+    text_inner: int = 64
+    text_layers: int = 2
+    text_heads: int = 4
+
+
+QUARTER = Sizes((80, 160, 320, 320), (32, 64, 128, 128), 16, 192, 768, 12, 12)
+"""Every width a quarter of SD 1.5's, every depth as it is: its parts cost what they do there, relative to all."""
+
+
+def miniature_base(folder: Path, seed: int = 0, sizes: Sizes | None = None) -> Path:
     """Writes the miniature as a diffusers folder; the weights are a function of `seed`.
 
     Returns:
         `folder`, with model_index.json, unet, vae, text_encoder, tokenizer and scheduler.
     """
-    vocabulary = _write_tokenizer(folder / "tokenizer")
+    vocabulary, sizes = _write_tokenizer(folder / "tokenizer"), sizes or Sizes()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        _unet().save_pretrained(folder / "unet")
-        _autoencoder().save_pretrained(folder / "vae")
-        _save_text_encoder(_text_encoder(vocabulary), folder / "text_encoder")
+        _unet(sizes).save_pretrained(folder / "unet")
+        _autoencoder(sizes).save_pretrained(folder / "vae")
+        _save_text_encoder(_text_encoder(vocabulary, sizes), folder / "text_encoder")
     _write_json(folder / "scheduler" / "scheduler_config.json", _SCHEDULER)
     _write_json(folder / "model_index.json", _MODEL_INDEX)
     return folder
@@ -173,42 +191,42 @@ def _replace(name: str, table: dict[str, str]) -> str:
     return name
 
 
-def _unet() -> UNet2DConditionModel:
+def _unet(sizes: Sizes) -> UNet2DConditionModel:
     """SD 1.5's UNet but for its widths: four levels, three with cross-attention, two layers a level, eight heads."""
     return UNet2DConditionModel(
         sample_size=64,
         down_block_types=("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
         up_block_types=("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
-        block_out_channels=(16, 32, 32, 32),
+        block_out_channels=sizes.unet,
         layers_per_block=2,
         attention_head_dim=8,
-        cross_attention_dim=32,
-        norm_num_groups=4,
+        cross_attention_dim=sizes.text,
+        norm_num_groups=sizes.groups,
     )
 
 
-def _autoencoder() -> AutoencoderKL:
+def _autoencoder(sizes: Sizes) -> AutoencoderKL:
     """SD 1.5's autoencoder but for its widths: 8x smaller latents, attention in both middle blocks."""
     return AutoencoderKL(
         sample_size=512,
         down_block_types=("DownEncoderBlock2D",) * 4,
         up_block_types=("UpDecoderBlock2D",) * 4,
-        block_out_channels=(16, 16, 32, 32),
+        block_out_channels=sizes.autoencoder,
         layers_per_block=2,
         latent_channels=4,
-        norm_num_groups=4,
+        norm_num_groups=sizes.groups,
         scaling_factor=0.18215,
     )
 
 
-def _text_encoder(vocabulary: int) -> CLIPTextModel:
+def _text_encoder(vocabulary: int, sizes: Sizes) -> CLIPTextModel:
     """SD 1.5's text encoder but for its widths and depth; start and end are the last two tokens, as in CLIP."""
     config = CLIPTextConfig(
         vocab_size=vocabulary,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
+        hidden_size=sizes.text,
+        intermediate_size=sizes.text_inner,
+        num_hidden_layers=sizes.text_layers,
+        num_attention_heads=sizes.text_heads,
         max_position_embeddings=77,
         hidden_act="quick_gelu",
         bos_token_id=vocabulary - 2,

@@ -17,7 +17,7 @@ from lora_core.prefetch import Prefetcher
 from lora_core.randomness import seed_for
 from lora_core.training.batches import BatchMaker
 from lora_core.training.memory import out_of_memory, release
-from lora_core.training.optimiser import evaluating, limit_norms
+from lora_core.training.optimiser import evaluating, limit_norms, trained_tensors
 from lora_core.training.plan import Plan
 from lora_core.training.sharding import average_gradients
 from lora_core.training.state import RunState
@@ -106,7 +106,7 @@ class Run:
         """A forward and backward pass of so many images, without effect: whether they fit into memory."""
         with torch.enable_grad(), self._synchronised(False):
             self.accelerator.backward(sum(self._losses(self.batches(range(size))).values()))
-        self.state.optimiser.zero_grad(set_to_none=True)
+        self.state.optimiser.zero_grad(set_to_none=False)
 
     def _at_epoch_end(self, hooks: Hooks, late: bool) -> bool:
         """Validates and saves a checkpoint where the plan says so or the run stops; returns whether one was saved."""
@@ -156,11 +156,11 @@ class Run:
     def _step(self) -> None:
         """One weight update from the gradients that are there."""
         if not self.models:
-            average_gradients(self.adapter.parameters())
+            average_gradients(trained_tensors(self.state.optimiser))
         self.accelerator.unscale_gradients(self.state.optimiser)
-        torch.nn.utils.clip_grad_norm_(self.adapter.parameters(), self.experiment.training.max_grad_norm)
+        torch.nn.utils.clip_grad_norm_(trained_tensors(self.state.optimiser), self.experiment.training.max_grad_norm)
         self.state.optimiser.step()
-        self.state.optimiser.zero_grad(set_to_none=True)
+        self.state.optimiser.zero_grad(set_to_none=False)
         self.state.schedule.step()
         if self.experiment.adapter.max_norm:
             limit_norms(self.adapter, self.experiment.adapter.max_norm)
@@ -202,7 +202,7 @@ class Run:
         smaller = [size for size in range(self.plan.batch // 2, 0, -1) if self.plan.batch % size == 0]
         if not out_of_memory(error) or self.shrunk or not smaller or self.plan.processes > 1:
             raise error
-        self.state.optimiser.zero_grad(set_to_none=True)
+        self.state.optimiser.zero_grad(set_to_none=False)
         release()
         LOG.warning(
             "update %d ran out of memory with batches of %d: going on with batches of %d, same effective batch",

@@ -16,6 +16,7 @@ from torch import nn
 from lora_core.errors import ConfigError
 from lora_core.experiment import TrainingSection
 from lora_core.lora import Adapter
+from lora_core.training.flat import flatten
 
 
 def make_optimiser(adapter: Adapter, training: TrainingSection) -> torch.optim.Optimizer:
@@ -27,7 +28,8 @@ def make_optimiser(adapter: Adapter, training: TrainingSection) -> torch.optim.O
     groups, decay = _groups(adapter, training), training.weight_decay
     name = training.optimizer
     if name == "adamw":
-        return torch.optim.AdamW(groups, weight_decay=decay)
+        flat = [{**group, "params": [flatten(group["params"])]} for group in groups]
+        return torch.optim.AdamW(flat, weight_decay=decay, fused=True)
     if name in ("adamw8bit", "paged-adamw8bit"):
         bits = _bitsandbytes(name)
         return (bits.AdamW8bit if name == "adamw8bit" else bits.PagedAdamW8bit)(groups, weight_decay=decay)
@@ -37,6 +39,11 @@ def make_optimiser(adapter: Adapter, training: TrainingSection) -> torch.optim.O
 
     kind = {"lion": library.Lion, "prodigy": library.Prodigy, "schedule-free-adamw": library.ScheduleFreeAdamW}[name]
     return kind(groups, weight_decay=decay, weight_decouple=True)
+
+
+def trained_tensors(optimiser: torch.optim.Optimizer) -> list[nn.Parameter]:
+    """What the optimiser moves: the LoRA's parameters, or what they are views of."""
+    return [parameter for group in optimiser.param_groups for parameter in group["params"]]
 
 
 def make_schedule(optimiser: torch.optim.Optimizer, training: TrainingSection, updates: int) -> Any:

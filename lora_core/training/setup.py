@@ -30,6 +30,7 @@ from lora_core.progress import progress_bar
 from lora_core.restoration import starts_of
 from lora_core.training.batches import BatchMaker
 from lora_core.training.facts import facts_of
+from lora_core.training.fused import fuse
 from lora_core.training.loop import Run
 from lora_core.training.losses import TimestepBins, distance_of, weighting_of
 from lora_core.training.memory import candidates, largest_that_fits
@@ -216,6 +217,7 @@ def _prepared(base: Base, adapter: Adapter, experiment: Experiment, accelerator:
     if experiment.training.gradient_checkpointing:
         base.unet.enable_gradient_checkpointing()
     base.unet.train()
+    fuse(adapter)
     if experiment.training.compile:
         base.unet.compile(dynamic=False)
     if experiment.training.sharding == "fsdp":

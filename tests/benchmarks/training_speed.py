@@ -7,12 +7,13 @@ this was written with their releases 0.40.0 and 0.10.1. kohya pins older librari
 environment of its own. Either may be left out. Their scripts run as they are, with one exception: kohya's is told the
 widths of the UNet, which it knows for SD 1.5 alone.
 
-Every run trains the same model (the miniature of SD 1.5 in `tests/miniature.py`, random weights) on the same parts of
-photographs with the same caption, batch, number of updates, rank and optimiser (AdamW), in fp32 on the CPU with the
-same number of threads. The layers differ between the two peers, and ours is run with those of each: diffusers' script
-has the attention projections, kohya's all linear layers of the transformers, feed-forward and projections included.
-Ours and kohya's cache the latents; diffusers' encodes every image anew. Ours also keeps the answer of the text encoder.
-None validates or makes sample pictures.
+Every run trains the same model (SD 1.5 with every width divided by four, so that autoencoder, text encoder and UNet
+cost what they cost there, relative to each other; random weights) on the same parts of photographs with the same
+caption, batch, number of updates, rank and optimiser (AdamW), in fp32 on the CPU with the same number of threads. The
+layers differ between the two peers, and ours is run with those of each: diffusers' script has the attention
+projections, kohya's all linear layers of the transformers, feed-forward and projections included. Ours and kohya's
+cache the latents; diffusers' encodes every image anew. Ours also keeps the answer of the text encoder. None validates
+or makes sample pictures.
 
 Speed is the number of images between two updates past the warm-up, divided by the wall time between them, as the
 trainers' own TensorBoard files have it. The runs take turns, so that a busy machine slows all alike; the machine
@@ -55,7 +56,7 @@ from lora_core.preparation import create_workspace, prepare
 from lora_core.randomness import numpy_generator
 from lora_core.training.launch import train_round
 from lora_core.workspace import Workspace
-from tests.miniature import miniature_base
+from tests.miniature import QUARTER, miniature_base
 
 PHOTOS = ("astronaut.png", "motorcycle_left.png", "rocket.jpg", "coffee.png", "chelsea.png")
 """Photographs that scikit-image ships."""
@@ -85,7 +86,7 @@ def main() -> None:
     os.environ.update(environment(options.threads))
     with TemporaryDirectory(dir=options.work) as temporary:
         root = Path(temporary).resolve()
-        miniature_base(root / "base")
+        miniature_base(root / "base", sizes=QUARTER)
         write_parts(photo_paths(options.photos), options.resolution, root / "train", root / "test")
         workspace = make_workspace(root, options)
         runners = make_runners(workspace, options)
@@ -213,7 +214,8 @@ def measure(runners: list[Runner], job: Job, folder: Path, repeats: int) -> list
 
 def print_settings(options: argparse.Namespace) -> None:
     """What was compared, and with what."""
-    print(f"Training of a LoRA of rank {options.rank} on the miniature of SD 1.5, {options.resolution} pixels, fp32")
+    model = f"SD 1.5 at a quarter of its widths, {options.resolution} pixels, fp32"
+    print(f"Training of a LoRA of rank {options.rank} on {model}")
     print(f"{processor()}, {os.cpu_count()} cores, {options.threads} threads, Python {platform.python_version()}")
     print(f"{OURS}: {versions(sys.executable)}")
     for name, folder, python, script in (

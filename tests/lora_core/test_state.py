@@ -28,7 +28,8 @@ def state(miniature, optimizer: str, digest: str = "run", **settings) -> RunStat
 def step(run: RunState, number: int) -> None:
     generator = torch.Generator().manual_seed(number)
     for parameter in run.adapter.parameters():
-        parameter.grad = torch.randn(parameter.shape, generator=generator)
+        gradient = torch.randn(parameter.shape, generator=generator)
+        parameter.grad = gradient if parameter.grad is None else parameter.grad.copy_(gradient)
     run.optimiser.step()
     run.schedule.step()
     if run.average:
@@ -95,7 +96,7 @@ def test_the_rate_never_passes_its_peak_and_ends_at_the_floor(scheduler, updates
 
 
 def test_lora_plus_raises_the_rate_of_the_b_matrices_alone(miniature):
-    made = state(miniature, "adamw", lora_plus=16.0)
+    made = state(miniature, "lion", lora_plus=16.0)
     rates = {id(one): group["lr"] for group in made.optimiser.param_groups for one in group["params"]}
     for named, rate in ((made.adapter.unet, 1e-2), (made.adapter.text_encoder, 1e-3)):
         for name, parameter in named.items():
