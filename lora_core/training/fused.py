@@ -3,8 +3,8 @@
 PEFT computes x W' + s (x A') B': two thin products, a scaling and a sum over activations as large as the output, and as
 much again backward. Two forms do the same with less to read and write:
 
-    merged   x (W + s B A)'; for float32 and more rows than the weight is wide. W + s B A costs little then, and is made
-             again in the backward pass rather than kept.
+    merged   x (W + s B A)'; for float32 and more rows than the weight is wide. W + s B A costs little then, and kept
+             for the backward pass it is smaller than the activations.
     added    x W' with s (x A') B' added in place; for half precision, in which an update would be lost beside W.
 
 Backward both take gradients through the thin matrices, so no gradient of W is ever formed: with g the gradient of the
@@ -38,36 +38,26 @@ def fuse(adapter: Adapter) -> int:
     for layer in adapter.layers.values():
         base = layer.get_base_layer()
         if type(layer) is LoraLinear and type(base) is nn.Linear:
-            layer.forward = _linear(layer, layer.forward)
+            layer.forward = _replacement(layer, layer.forward, channels_first=False)
         elif type(layer) is LoraConv2d and base.kernel_size == (1, 1) and base.stride == (1, 1) and base.groups == 1:
-            layer.forward = _pointwise(layer, layer.forward)
+            layer.forward = _replacement(layer, layer.forward, channels_first=True)
         else:
             continue
         count += 1
     return count
 
 
-def _linear(layer: Any, plain: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    base, down, up = layer.get_base_layer(), layer.lora_A["default"], layer.lora_B["default"]
-
-    def forward(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        if layer.disable_adapters:
-            return plain(x, *args, **kwargs)
-        return lora_linear(x, base.weight, base.bias, down.weight, up.weight, layer.scaling["default"])
-
-    return forward
-
-
-def _pointwise(layer: Any, plain: Callable[..., Tensor]) -> Callable[..., Tensor]:
+def _replacement(layer: Any, plain: Callable[..., Tensor], *, channels_first: bool) -> Callable[..., Tensor]:
     """A 1x1 convolution is a linear layer over channels, for which channels_last need not be copied."""
     base, down, up = layer.get_base_layer(), layer.lora_A["default"], layer.lora_B["default"]
 
     def forward(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         if layer.disable_adapters:
             return plain(x, *args, **kwargs)
-        matrices = (one.weight.flatten(1) for one in (base, down, up))
-        weight, a, b = matrices
-        return lora_linear(x.movedim(1, -1), weight, base.bias, a, b, layer.scaling["default"]).movedim(-1, 1)
+        weight, a, b = (one.weight.flatten(1) for one in (base, down, up))
+        rows = x.movedim(1, -1) if channels_first else x
+        answer = lora_linear(rows, weight, base.bias, a, b, layer.scaling["default"])
+        return answer.movedim(-1, 1) if channels_first else answer
 
     return forward
 
@@ -98,17 +88,16 @@ class _Merged(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, down: Tensor, up: Tensor, scale: float
     ) -> Tensor:
-        ctx.save_for_backward(x, weight, down, up)
+        merged = torch.addmm(weight, up, down, alpha=scale)
+        ctx.save_for_backward(x, merged, down, up)
         ctx.scale = scale
-        return functional.linear(x, torch.addmm(weight, up, down, alpha=scale), bias)
+        return functional.linear(x, merged, bias)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, down, up = ctx.saved_tensors
+        x, merged, down, up = ctx.saved_tensors
         seen, rows = x.flatten(0, -2), gradient.flatten(0, -2)
-        to_x = None
-        if ctx.needs_input_grad[0]:
-            to_x = (rows @ torch.addmm(weight, up, down, alpha=ctx.scale)).view_as(x)
+        to_x = (rows @ merged).view(x.shape) if ctx.needs_input_grad[0] else None
         return to_x, None, None, *_to_matrices(seen, rows @ up, rows, down, ctx.scale), None
 
 
@@ -130,7 +119,7 @@ class _Added(torch.autograd.Function):
         seen, rows = x.flatten(0, -2), gradient.flatten(0, -2)
         low, to_x = rows @ up.to(rows.dtype), None
         if ctx.needs_input_grad[0]:
-            to_x = (rows @ weight).addmm_(low, down.to(rows.dtype), alpha=ctx.scale).view_as(x)
+            to_x = (rows @ weight).addmm_(low, down.to(rows.dtype), alpha=ctx.scale).view(x.shape)
         return to_x, None, None, *_to_matrices(seen, low, rows, down, ctx.scale), None
 
 
