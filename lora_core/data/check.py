@@ -36,7 +36,8 @@ class DataReport:
         unread: files with captions that are not read, for data.captions=prompt.
         masks: photographs with a mask.
         prior: regularisation images.
-        buckets: what each bucket holds.
+        buckets: what each bucket holds; with data.framing=crop the one square.
+        framing: as data.framing says.
     """
 
     photos: int
@@ -47,6 +48,7 @@ class DataReport:
     masks: int
     prior: int
     buckets: tuple[BucketRow, ...]
+    framing: str
 
     def lines(self) -> list[str]:
         """The report for a person, a line a fact and a bucket."""
@@ -61,7 +63,7 @@ class DataReport:
             lines.append(f"{self.masks:,} masks")
         if self.prior:
             lines.append(f"{self.prior:,} regularisation images")
-        return lines + bucket_lines(self.buckets)
+        return lines + (bucket_lines(self.buckets) if self.framing == "bucket" else [])
 
 
 def check_data(workspace: Workspace, experiment: Experiment, base_multiple: int | None = None) -> DataReport:
@@ -101,6 +103,7 @@ def check_data(workspace: Workspace, experiment: Experiment, base_multiple: int 
         masks=sum(pair.mask_file is not None for pair in photographs),
         prior=len(prior),
         buckets=tuple(bucket_report(shapes, sizes, repeats, experiment.data, training.epochs, batch)),
+        framing=experiment.data.framing,
     )
 
 

@@ -55,10 +55,14 @@ def read_curve(validations: Sequence[dict[str, Any]], log: Sequence[dict[str, An
     best = min(curve, key=lambda row: row["loss"])
     trend = _trend(base, curve, best, log)
     level = (
-        f"Validation loss {last['loss']:.4g} at epoch {last['epoch']:g}, {abs(gain):.0%} "
+        f"Validation loss {last['loss']:.4g} at epoch {last['epoch']:g}, {_percent(gain)} "
         f"{'below' if gain >= 0 else 'above'} the base's {base:.4g}: {stage.split(': ', 1)[1]}."
     )
     return Reading(stage, trend, best["epoch"], (level, _advice(trend, base, curve, best)))
+
+
+def _percent(gain: float) -> str:
+    return f"{abs(gain):.1%}" if abs(gain) < 0.01 else f"{abs(gain):.0%}"
 
 
 def _trend(base: float, curve: Sequence[dict[str, Any]], best: dict[str, Any], log: Sequence[dict[str, Any]]) -> str:
