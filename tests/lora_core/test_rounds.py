@@ -53,7 +53,8 @@ def swept(photos: Path, miniature: Path, tmp_path: Path) -> tuple[Workspace, Exp
     folder = study.round(0)
     write_json(folder.sweep_done, {"test": names, "cells": cells, "references": references})
     write_json(
-        folder.training_done, {"images": 240, "epochs": 2, "stopped": "complete", "photos": 6, "checkpoints": []}
+        folder.training_done,
+        {"images": 240, "epochs": 2, "stopped": "complete", "photos": 6, "checkpoints": [], "reading": ["It falls."]},
     )
     rows = [
         {"images": 50 * n, "epoch": n / 2, "update": n, "loss": 0.1 / n, "learning_rate": 1e-3} for n in range(1, 5)
@@ -73,6 +74,7 @@ def test_the_result_names_the_winner_and_what_it_beats(swept: tuple[Workspace, E
     assert rows == expected | {"autoencoder": "autoencoder"}
     assert result["beats"] == {"input": True, "classical": True, "base": True}
     assert result["perceptual"]["name"] == "GMSD" and result["pruned"] is False
+    assert result["reading"] == ["It falls."]
     study = swept[0].study("pocket")
     assert read_results(study) == [result] == [json.loads(study.round(0).result.read_text())]
     assert json.loads(study.round(0).diagnosis.read_text()) == result["diagnosis"] != []
