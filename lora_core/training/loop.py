@@ -3,7 +3,6 @@
 import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -53,7 +52,6 @@ class Run:
     Attributes:
         terms: whose sum is the loss.
         validate: the validation loss of the weights in place, or None where there is nothing to measure it on.
-        models: the modules that accelerate synchronises; none where the base is in shards.
         shrunk: whether a batch ran out of memory and was halved.
     """
 
@@ -65,7 +63,6 @@ class Run:
     adapter: Adapter
     state: RunState
     accelerator: Accelerator
-    models: list[Any]
     shrunk: bool = False
 
     def fit(self, hooks: Hooks) -> str:
@@ -104,7 +101,7 @@ class Run:
 
     def attempt(self, size: int) -> None:
         """A forward and backward pass of so many images, without effect: whether they fit into memory."""
-        with torch.enable_grad(), self._synchronised(False):
+        with torch.enable_grad():
             self.accelerator.backward(sum(self._losses(self.batches(range(size))).values()))
         self.state.optimiser.zero_grad(set_to_none=False)
 
@@ -144,18 +141,17 @@ class Run:
     def _gradients(self, batches: Iterator[Batch]) -> Parts:
         """The gradients of one update; returns the means of its losses on this process, not yet waited for."""
         totals = []
-        for micro in range(self.plan.accumulation):
+        for _ in range(self.plan.accumulation):
             with torch.enable_grad():
                 parts = self._losses(next(batches))
                 loss = sum(parts.values()) / self.plan.accumulation
-                with self._synchronised(micro == self.plan.accumulation - 1):
-                    self.accelerator.backward(loss)
+                self.accelerator.backward(loss)
             totals.append({name: part.detach() for name, part in parts.items()})
         return {name: torch.stack([parts[name] for parts in totals]).mean() for name in totals[0]}
 
     def _step(self) -> None:
         """One weight update from the gradients that are there."""
-        if not self.models:
+        if self.accelerator.num_processes > 1:
             average_gradients(trained_tensors(self.state.optimiser))
         self.accelerator.unscale_gradients(self.state.optimiser)
         torch.nn.utils.clip_grad_norm_(trained_tensors(self.state.optimiser), self.experiment.training.max_grad_norm)
@@ -177,14 +173,6 @@ class Run:
         for term in self.terms:
             parts |= {name: losses.mean() for name, losses in term(batch).items()}
         return parts
-
-    @contextmanager
-    def _synchronised(self, last: bool) -> Iterator[None]:
-        if last or not self.models:
-            yield
-        else:
-            with self.accelerator.no_sync(self.models[0]):
-                yield
 
     def _prefetcher(self) -> Prefetcher[Batch]:
         """Batches from the state's update on."""

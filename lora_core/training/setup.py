@@ -130,11 +130,11 @@ def set_up(
     plan = Plan.of(experiment, pairs, shapes.index)
     state = _state(experiment, plan, adapter, digest, accelerator)
     facts = facts_of(experiment, base, pairs, priors, shapes, plan)
-    models = _prepared(base, adapter, experiment, accelerator)
+    _prepare(base, adapter, experiment)
     made_early = None if adapter.text_encoder else embed
     batches = BatchMaker(experiment, plan, views, captions_of(pairs, experiment), made_early, starts, base.device)
     validate = None if validation is None else lambda: _validated(validation, paired)
-    run = Run(experiment, plan, terms, batches, validate, adapter, state, accelerator, models)
+    run = Run(experiment, plan, terms, batches, validate, adapter, state, accelerator)
     _fit_memory(run)
     bins.take()
     return SetUp(run, paired, bins, validation, samples, embed, facts)
@@ -212,8 +212,12 @@ def _state(experiment: Experiment, plan: Plan, adapter: Adapter, digest: str, ac
     return RunState(digest, adapter, accelerator.prepare(optimiser), schedule, accelerator.scaler, average)
 
 
-def _prepared(base: Base, adapter: Adapter, experiment: Experiment, accelerator: Accelerator) -> list[torch.nn.Module]:
-    """The models as accelerate synchronises them, put in the base's place; none where the base is in shards."""
+def _prepare(base: Base, adapter: Adapter, experiment: Experiment) -> None:
+    """Puts the UNet into the form in which it trains.
+
+    Several processes are not wrapped in DDP: what they must agree on is the LoRA's gradient, one tensor that the loop
+    averages (`lora_core.training.sharding`); DDP would put gradients of its own in the place of that tensor's views.
+    """
     if experiment.training.gradient_checkpointing:
         base.unet.enable_gradient_checkpointing()
     base.unet.train()
@@ -222,13 +226,6 @@ def _prepared(base: Base, adapter: Adapter, experiment: Experiment, accelerator:
         base.unet.compile(dynamic=False)
     if experiment.training.sharding == "fsdp":
         shard(base.unet, adapter.parameters(), base.device)
-        return []
-    base.unet = accelerator.prepare(base.unet)
-    models = [base.unet]
-    if adapter.text_encoder:
-        base.text_encoder = accelerator.prepare(base.text_encoder)
-        models.append(base.text_encoder)
-    return models
 
 
 def _fit_memory(run: Run) -> None:

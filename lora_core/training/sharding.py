@@ -1,7 +1,8 @@
-"""A base too large for one GPU: its frozen weights in shards, gathered block by block when they are needed (FSDP2).
+"""Several processes: the LoRA whole on each, its gradients averaged after the last batch of an update.
 
-The LoRA itself stays whole on every process and its gradients are averaged after the last batch of an update: it is
-small, and so are its files and states written as they always are, by one process.
+The LoRA is small, so one message after the backward pass does, and its files and states are written as they always are,
+by one process. A base too large for one GPU can be in shards: its frozen weights are gathered block by block when they
+are needed (FSDP2).
 """
 
 from collections.abc import Sequence

@@ -29,6 +29,7 @@ from lora_core.lora import attach
 from lora_core.objectives import OBJECTIVES, NoiseSchedule
 from lora_core.restoration import starts_of
 from lora_core.training.batches import BatchMaker
+from lora_core.training.fused import fuse
 from lora_core.training.loop import Hooks, Run
 from lora_core.training.losses import distance_of, weighting_of
 from lora_core.training.memory import release, used_memory
@@ -123,6 +124,7 @@ def make_run(options: Any, rank: int, batch: int, compiled: bool) -> Run:
     base = random_base(options.miniature, accelerator.device)
     adapter = attach(base, experiment.adapter, seed=0)
     base.unet.train()
+    fuse(adapter)
     if compiled:
         base.unet.compile(dynamic=False)
     pairs = [Pair(str(number), f"{number}.png", f"d/{number}.png") for number in range(batch)]
@@ -141,7 +143,7 @@ def make_run(options: Any, rank: int, batch: int, compiled: bool) -> Run:
         adapter, OBJECTIVES["direct"], weighting_of(experiment.objective), distance_of(experiment.objective)
     )
     state = RunState("benchmark", adapter, accelerator.prepare(optimiser), schedule)
-    return Run(experiment, plan, [paired], batches, None, adapter, state, accelerator, [accelerator.prepare(base.unet)])
+    return Run(experiment, plan, [paired], batches, None, adapter, state, accelerator)
 
 
 def random_base(miniature: bool, device: torch.device) -> Base:
