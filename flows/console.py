@@ -1,10 +1,13 @@
 """What a person sees on the terminal: stages as plain lines, errors as one line, Prefect in the background."""
 
+import functools
 import logging
 import os
 import sys
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import click
 
@@ -63,6 +66,20 @@ class Terminal:
             return error.exit_code
         click.echo(f"{PROGRAM}: this is a defect, or a broken installation: try {PROGRAM} doctor", err=True)
         return 1
+
+
+def terminal_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds --verbose and --debug, and prepares the terminal before the command runs."""
+
+    @functools.wraps(command)
+    def prepared(debug: bool, verbose: bool, **options: Any) -> None:
+        terminal = click.get_current_context().ensure_object(Terminal)
+        terminal.debug, terminal.verbose = debug, verbose
+        terminal.set_up()
+        command(**options)
+
+    verbose = click.option("--verbose", is_flag=True, help="Show Prefect's log too.")
+    return verbose(click.option("--debug", is_flag=True, help="Show tracebacks and Prefect's log.")(prepared))
 
 
 class _Lines(logging.Handler):

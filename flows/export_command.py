@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, get_args
 
 import click
 
-from flows.console import Terminal
+from flows.console import terminal_options
 from lora_core.formats import Dtype, Format
 
 if TYPE_CHECKING:
@@ -24,8 +24,7 @@ _PATH = click.Path(path_type=Path)
 )
 @click.option("--dtype", type=click.Choice(get_args(Dtype)), default="fp32", show_default=True, help="Precision.")
 @click.option("--force", is_flag=True, help="Replace what is there.")
-@click.option("--verbose", is_flag=True, help="Accepted as everywhere; there is no more to show.")
-@click.option("--debug", is_flag=True, help="Show tracebacks.")
+@terminal_options
 def export(
     loras: tuple[Path, ...],
     target: Path,
@@ -34,16 +33,11 @@ def export(
     multipliers: tuple[float, ...],
     dtype: Dtype,
     force: bool,
-    verbose: bool,
-    debug: bool,
 ) -> None:
     """Write a LoRA for A1111 and ComfyUI (kohya), diffusers or PEFT; several are added up.
 
     LORA is a .safetensors file of kohya's or diffusers', or a diffusers or PEFT folder, for SD 1.x or 2.x.
     """
-    terminal = click.get_current_context().ensure_object(Terminal)
-    terminal.debug, terminal.verbose = debug, verbose
-    terminal.set_up()
     from lora_core.formats.export import export_lora
 
     done = export_lora(loras, target, form, multipliers=multipliers, rank=rank, dtype=dtype, force=force)

@@ -169,6 +169,14 @@ def check_photos(
     return readable, unreadable
 
 
+def centre_crop(picture: np.ndarray, size: int | None) -> np.ndarray:
+    """The middle (size, size, 3) of a picture, or all of a side that is shorter; None: the whole picture."""
+    if size is None:
+        return picture
+    top, left = (max(0, (side - size) // 2) for side in picture.shape[:2])
+    return picture[top : top + size, left : left + size]
+
+
 def write_png(path: Path, rgb: np.ndarray, alpha: np.ndarray | None = None) -> None:
     """Writes (height, width, 3) uint8 sRGB, with alpha beside it where given, whole or not at all."""
     pixels = rgb if alpha is None else np.dstack([rgb, alpha])

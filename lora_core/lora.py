@@ -26,12 +26,9 @@ from lora_core.bases.base import Base
 from lora_core.control import WidenedConvIn, control_state, load_control, widen
 from lora_core.errors import BaseModelError, ConfigError
 from lora_core.experiment import AdapterSection
-from lora_core.files import file_digest, whole_folder
-from lora_core.formats.diffusers_folder import WEIGHTS_NAME, read_diffusers_folder, write_diffusers_folder
-from lora_core.formats.kohya import to_kohya
-from lora_core.formats.metadata import tensor_hashes
-from lora_core.formats.safetensors_file import save_safetensors
+from lora_core.formats.diffusers_folder import read_diffusers_folder
 from lora_core.formats.weights import LoraWeights
+from lora_core.formats.writing import weights_file, write_lora
 from lora_core.randomness import seed_for
 from lora_core.sections.adapter import BlockRank
 
@@ -74,7 +71,7 @@ class Adapter:
         return {
             f"{prefix}.{name}": module
             for prefix, model in (("unet", self.base.unet), ("text_encoder", self.base.text_encoder))
-            for name, module in _bare(model).named_modules()
+            for name, module in model.named_modules()
             if isinstance(module, BaseTunerLayer)
         }
 
@@ -118,6 +115,15 @@ class Adapter:
                 parameter.copy_(given[name].view(parameter.shape))
         if self.control:
             load_control(self.control, weights.control)
+
+    @cached_property
+    def _scalings(self) -> dict[str, float]:
+        return {name: layer.scaling["default"] for name, layer in self.layers.items()}
+
+    def scale(self, factor: float) -> None:
+        """Sets how strongly the update counts: 1 is as it was trained. A condition channel stays as it is."""
+        for name, scaling in self._scalings.items():
+            self.layers[name].scaling["default"] = factor * scaling
 
     def enable(self, on: bool) -> None:
         """Switches the update on or off; off is the bare base."""
@@ -191,21 +197,19 @@ def save_lora(adapter: Adapter, stem: Path, metadata: dict[str, str]) -> dict[st
         "diffusers" and "kohya" (None where it is not written), the folder and the file below the round's folder;
         "file", the one of them that "digest" is the sha256 of.
     """
-    weights, kohya = adapter.weights(), None
+    weights, root = adapter.weights(), stem.parent.parent
     # The LoRA's own digest must cover the condition that lies beside it.
     beside = {"condition": sha256(save(weights.control)).hexdigest()} if weights.control else {}
-    with whole_folder(stem) as temporary:
-        write_diffusers_folder(weights, weights.tensors, beside, temporary)
+    digest, kohya = write_lora(weights, stem, "diffusers", beside), None
+    file = weights_file(stem, "diffusers")
     if adapter.section.formats == "kohya+diffusers":
-        tensors, kohya = to_kohya(weights), stem.with_name(f"{stem.name}.safetensors")
-        save_safetensors(tensors, {**metadata, **tensor_hashes(tensors, metadata)}, kohya)
-    file = kohya or stem / WEIGHTS_NAME
-    root = stem.parent.parent
+        file = kohya = stem.with_name(f"{stem.name}.safetensors")
+        digest = write_lora(weights, kohya, "kohya", metadata)
     return {
         "diffusers": stem.relative_to(root).as_posix(),
         "kohya": kohya.relative_to(root).as_posix() if kohya else None,
         "file": file.relative_to(root).as_posix(),
-        "digest": file_digest(file),
+        "digest": digest,
     }
 
 
@@ -263,12 +267,6 @@ def _plain(name: str) -> str:
     return name.replace(".default.", ".").replace("magnitude_vector.weight", "magnitude_vector")
 
 
-def _bare(model: nn.Module) -> nn.Module:
-    """The model inside what accelerate wraps it in for several processes."""
-    inner = getattr(model, "module", model)
-    return inner if isinstance(inner, nn.Module) else model
-
-
 def _named(prefix: str, model: nn.Module) -> dict[str, Tensor]:
-    state = get_peft_model_state_dict(_bare(model))
+    state = get_peft_model_state_dict(model)
     return {f"{prefix}.{key}": value.detach().float().cpu().clone() for key, value in state.items()}

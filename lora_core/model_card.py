@@ -114,7 +114,7 @@ def _use(settings: dict[str, Any]) -> str:
 
 
 def _web_ui(settings: dict[str, Any]) -> str:
-    prompt = f"{settings['prompt']} <lora:{settings['name']}:1>".strip()
+    prompt = f"{settings['prompt']} <lora:{settings['name']}:{settings['lora_scale']:g}>".strip()
     return (
         f"**AUTOMATIC1111** (and what descends from it): put `{settings['lora']}` into `models/Lora`, choose the base, "
         f"and in img2img set the prompt `{prompt}`, sampling method {_WEB_UI_SAMPLERS[settings['sampler']]}, "
@@ -138,7 +138,7 @@ from PIL import Image
 
 pipe = StableDiffusionImg2ImgPipeline.{loader}({arguments})
 pipe.scheduler = {scheduler}.from_config(pipe.scheduler.config{spacing})
-pipe.load_lora_weights({settings["diffusers"]!r}, weight_name="pytorch_lora_weights.safetensors")
+pipe.load_lora_weights({settings["diffusers"]!r}, weight_name="pytorch_lora_weights.safetensors"){_scaled(settings)}
 restored = pipe(
     prompt={settings["prompt"]!r},
     image=Image.open("photo.jpg").convert("RGB"),
@@ -149,6 +149,11 @@ restored = pipe(
 ```"""
 
 
+def _scaled(settings: dict[str, Any]) -> str:
+    scale = settings["lora_scale"]
+    return "" if scale == 1 else f"\npipe.set_adapters(pipe.get_active_adapters(), {scale!r})"
+
+
 def _losses(settings: dict[str, Any]) -> str:
     """What the winner uses and other programs do not have."""
     missing = []
@@ -156,6 +161,8 @@ def _losses(settings: dict[str, Any]) -> str:
         missing.append(f"a start noise of {settings['start_noise']:g} (they always start with all of it)")
     if settings["detail_return"] > 0:
         missing.append(f"a detail return of {settings['detail_return']:g}")
+    if settings["colour_fix"] != "none":
+        missing.append(f"the input's colours put back ({settings['colour_fix']})")
     if not missing:
         return "Start noise and detail return are as in those programs; their timestep grid may differ a little."
     return (

@@ -187,21 +187,3 @@ def forecast(
     answer = predict(model_input, timesteps).float()
     x0 = point.y - sigma * schedule.noise(answer, model_input, timesteps)
     return Forecast(answer, schedule.target(point, timesteps), x0)
-
-
-def paired_loss(
-    predict: Callable[[Tensor, Tensor], Tensor],
-    objective: Objective,
-    schedule: NoiseSchedule,
-    clean: Tensor,
-    degraded: Tensor,
-    eps: Tensor,
-    timesteps: Tensor,
-    starts: Tensor,
-    kappa: Tensor,
-    gamma: float | None,
-) -> Tensor:
-    """The squared error of `forecast`, weighted by `NoiseSchedule.weight`, of each sample; float32 (batch,)."""
-    made = forecast(predict, objective, schedule, clean, degraded, eps, timesteps, starts, kappa)
-    error = (made.answer - made.target).square()
-    return (schedule.weight(timesteps, gamma) * error).mean(dim=(1, 2, 3))

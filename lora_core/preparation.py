@@ -21,7 +21,7 @@ from lora_core.training.preflight import check_training
 from lora_core.workspace import Workspace
 
 __all__ = [
-    "Created", "Prepared", "check_space", "check_workspace", "create_workspace", "degrade_workspace",
+    "Created", "Prepared", "check_workspace", "create_workspace", "degrade_workspace",
     "held_out_photos", "match_pairs", "photo_count", "prepare", "refuse_unreadable", "training_photos",
 ]  # fmt: skip
 

@@ -12,6 +12,7 @@ so that with lambda 1 doing nothing returns the input exactly.
 smallest n with int(n * strength) = steps; the start timestep is read off the scheduler's own grid of n.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,31 +22,17 @@ from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, EulerDiscreteS
 from torch import Tensor
 
 from lora_core.bases.base import Base
+from lora_core.denoising import Denoising, Start
 from lora_core.errors import ConfigError
 from lora_core.experiment import SweepSection
 
 _SCHEDULERS = {"ddim": DDIMScheduler, "euler": EulerDiscreteScheduler, "dpm++": DPMSolverMultistepScheduler}
 
 
-@dataclass(frozen=True)
-class Start:
-    """Where a restoration starts.
-
-    Attributes:
-        num_inference_steps: the web UIs' number of steps, for the whole grid.
-        timesteps: the timesteps that are visited, falling; the first is the start timestep.
-    """
-
-    strength: float
-    steps: int
-    num_inference_steps: int
-    timesteps: tuple[int, ...]
-
-
-def make_scheduler(config: dict[str, Any], sweep: SweepSection) -> Any:
-    """The sweep's sampler on the base's noise schedule."""
-    changes = {"timestep_spacing": sweep.timestep_spacing} if sweep.timestep_spacing else {}
-    return _SCHEDULERS[sweep.sampler].from_config(config, **changes)
+def make_scheduler(config: dict[str, Any], sampler: str, spacing: str | None) -> Any:
+    """A sampler on the base's noise schedule."""
+    changes = {"timestep_spacing": spacing} if spacing else {}
+    return _SCHEDULERS[sampler].from_config(config, **changes)
 
 
 def find_start(scheduler: Any, strength: float, steps: int) -> Start:
@@ -67,57 +54,103 @@ def find_start(scheduler: Any, strength: float, steps: int) -> Start:
     return Start(strength, steps, total, tuple(round(float(timestep)) for timestep in visited))
 
 
+def denoisings_of(config: dict[str, Any], sweep: SweepSection) -> list[Denoising]:
+    """Every denoising of the sweep's grid. Raises as `find_start`."""
+    made = []
+    for sampler in sweep.samplers:
+        scheduler = make_scheduler(config, sampler, sweep.timestep_spacing)
+        starts = [find_start(scheduler, strength, steps) for strength in sweep.strengths for steps in sweep.steps]
+        made += [
+            Denoising(start, noise, sampler, guidance, sweep.timestep_spacing, seed)
+            for guidance in sweep.guidance_scales
+            for start in starts
+            for noise in sweep.start_noises
+            for seed in (sweep.seeds if noise else sweep.seeds[:1])  # without noise all seeds give one picture
+        ]
+    return made
+
+
 def starts_of(config: dict[str, Any], sweep: SweepSection) -> list[Start]:
     """Every start that the sweep visits. Raises as `find_start`."""
-    scheduler = make_scheduler(config, sweep)
-    return [find_start(scheduler, strength, steps) for strength in sweep.strengths for steps in sweep.steps]
+    return list(dict.fromkeys(one.start for one in denoisings_of(config, sweep)))
 
 
 @torch.no_grad()
 def restore_latents(
-    base: Base, degraded: Tensor, text: Tensor, start: Start, kappa: float, noise: Tensor, sweep: SweepSection
+    base: Base, degraded: Tensor, text: Tensor, denoisings: Sequence[Denoising], noise: Tensor
 ) -> Tensor:
     """Runs the sampler from the degraded latents.
 
     Args:
         degraded: scaled latents, float32 (batch, channels, height, width).
-        text: embeddings (batch, tokens, width), or twice the batch with guidance: the empty prompt's first.
-        kappa: start noise in [0, 1].
+        text: embeddings of the empty prompt and of the instruction, (2, tokens, width).
+        denoisings: of each picture; what they have `together` is equal.
         noise: standard normal, shape of the latents.
 
     Returns:
         Restored latents, float32, same shape.
     """
-    if sweep.sampler == "ddim":
-        return _walk_ddim(base, degraded, text, start, kappa * noise, sweep.guidance_scale)
-    scheduler = make_scheduler(base.scheduler_config, sweep)
-    scheduler.set_timesteps(start.num_inference_steps, device=base.device)
-    timesteps = scheduler.timesteps[start.num_inference_steps - start.steps :]
-    scheduler.set_begin_index(start.num_inference_steps - start.steps)
-    latents = scheduler.add_noise(degraded, kappa * noise, timesteps[:1].expand(len(degraded)))
-    for timestep in timesteps:
-        model_input = scheduler.scale_model_input(latents, timestep)
-        answer = _guided(base, model_input, timestep, text, sweep.guidance_scale, degraded)
-        latents = scheduler.step(answer, timestep, latents).prev_sample
-    return latents
+    (first, *others), kappas = denoisings, torch.tensor([one.start_noise for one in denoisings], device=noise.device)
+    assert all(one.together == first.together for one in others), "pictures of different walks in one batch"
+    noise = kappas.view(-1, 1, 1, 1) * noise
+    denoise = _Denoiser(base, text, first.guidance_scale, degraded)
+    if first.sampler == "ddim":
+        return _walk_ddim(denoise, torch.tensor([one.start.timesteps for one in denoisings]), noise)
+    return _walk_scheduler(denoise, first, noise)
 
 
-def _walk_ddim(base: Base, degraded: Tensor, text: Tensor, start: Start, noise: Tensor, guidance: float) -> Tensor:
+@dataclass(frozen=True)
+class _Denoiser:
+    """The UNet's answer with guidance (Ho & Salimans 2022, equation 6, in the form with 1 for none)."""
+
+    base: Base
+    text: Tensor
+    guidance_scale: float
+    degraded: Tensor
+
+    def __call__(self, latents: Tensor, timesteps: Tensor) -> Tensor:
+        timesteps, (empty, prompt) = timesteps.expand(len(latents)), self.text
+        prompts = prompt.expand(len(latents), -1, -1)
+        if self.guidance_scale == 1:
+            return self.base.predict(latents, timesteps, prompts, self.degraded)
+        both = torch.cat([empty.expand(len(latents), -1, -1), prompts])
+        twice = torch.cat([latents, latents]), timesteps.repeat(2), both, torch.cat([self.degraded, self.degraded])
+        without, prompted = self.base.predict(*twice).chunk(2)
+        return without + self.guidance_scale * (prompted - without)
+
+
+def _walk_ddim(denoise: _Denoiser, timesteps: Tensor, noise: Tensor) -> Tensor:
     """DDIM without added noise (Song et al. 2021, equation 12), y_s = x0 + sigma_s eps, from visited timestep to next.
 
     diffusers' DDIM steps to t - 1000 // n instead, which misses the next timestep of its own grid, and noise level 0
     at the end, wherever 1000 is not a multiple of n; where it is, both agree.
+
+    Args:
+        timesteps: int64 (batch, steps), falling.
     """
-    schedule = base.schedule
-    timesteps = torch.tensor(start.timesteps, device=base.device)
-    sigmas = [*schedule.sigma(timesteps), torch.zeros((), device=base.device)]
-    y = degraded + sigmas[0] * noise
-    for number, timestep in enumerate(timesteps):
-        model_input = schedule.model_input(y, timestep[None])
-        answer = _guided(base, model_input, timestep, text, guidance, degraded)
-        eps = schedule.noise(answer, model_input, timestep[None])
-        y = y + (sigmas[number + 1] - sigmas[number]) * eps
+    schedule = denoise.base.schedule
+    columns = timesteps.to(noise.device).unbind(dim=1)
+    sigmas = [schedule.sigma(column) for column in columns]
+    y = denoise.degraded + sigmas[0] * noise
+    for column, sigma, following in zip(columns, sigmas, [*sigmas[1:], torch.zeros_like(sigmas[0])], strict=True):
+        model_input = schedule.model_input(y, column)
+        eps = schedule.noise(denoise(model_input, column), model_input, column)
+        y = y + (following - sigma) * eps
     return y
+
+
+def _walk_scheduler(denoise: _Denoiser, how: Denoising, noise: Tensor) -> Tensor:
+    """A scheduler of diffusers, from the start of its grid that img2img takes."""
+    scheduler = make_scheduler(denoise.base.scheduler_config, how.sampler, how.spacing)
+    scheduler.set_timesteps(how.start.num_inference_steps, device=denoise.base.device)
+    begin = how.start.num_inference_steps - how.start.steps
+    timesteps = scheduler.timesteps[begin:]
+    scheduler.set_begin_index(begin)
+    latents = scheduler.add_noise(denoise.degraded, noise, timesteps[:1].expand(len(noise)))
+    for timestep in timesteps:
+        answer = denoise(scheduler.scale_model_input(latents, timestep), timestep)
+        latents = scheduler.step(answer, timestep, latents).prev_sample
+    return latents
 
 
 def return_detail(decoded: Tensor, dropped: Tensor, share: float) -> Tensor:
@@ -129,11 +162,3 @@ def padded(picture: np.ndarray, multiple: int) -> np.ndarray:
     """A (height, width, 3) uint8 picture, mirrored beyond the right and lower edge to sides that the UNet accepts."""
     bottom, right = (-side % multiple for side in picture.shape[:2])
     return np.pad(picture, ((0, bottom), (0, right), (0, 0)), mode="symmetric") if bottom or right else picture
-
-
-def _guided(base: Base, latents: Tensor, timestep: Tensor, text: Tensor, scale: float, condition: Tensor) -> Tensor:
-    if scale == 1.0:
-        return base.predict(latents, timestep, text, condition)
-    both = torch.cat([latents, latents]), timestep, text, torch.cat([condition, condition])
-    empty, prompted = base.predict(*both).chunk(2)
-    return empty + scale * (prompted - empty)

@@ -23,7 +23,8 @@ def check_space(workspace: Workspace, experiment: Experiment, rounds: int) -> in
         twins        3 B a pixel of each photograph without one
         latents      pairs x views x resolution^2 x (2 halves x numbers a pixel + mask) x 4 B (fp32) or 2 B;
                      regularisation images have one half; none with data.cache=false
-        checkpoints  a round: (2 formats x checkpoints + 3 for the training state) x rank x weights a rank x 4 B
+        checkpoints  a round: (2 formats x checkpoints + states x numbers of one) x rank x weights a rank x 4 B;
+                     a state holds the weights, two moments of the optimiser, and their average with training.ema
         pictures     a round: LoRA cells x test pixels x 3 B; the base's cells and the references once
 
     Raises:
@@ -70,17 +71,23 @@ def _latent_bytes(workspace: Workspace, experiment: Experiment, photos: int) -> 
 def _checkpoint_bytes(experiment: Experiment) -> int:
     kind = "pocket" if experiment.base.model == "pocket" else experiment.adapter.layers
     adapter = experiment.adapter.rank * _WEIGHTS_A_RANK[kind] * 4
-    return (2 * _checkpoints(experiment) + 3) * adapter
+    training = experiment.training
+    states = (training.keep_states + 1 + training.keep_best) * (3 + (training.ema is not None))  # one is under way
+    return (2 * _checkpoints(experiment) + states) * adapter
 
 
 def _picture_bytes(experiment: Experiment, testing: list[str], rounds: int, store: DigestStore) -> int:
     grid, side = experiment.sweep, experiment.data.test_size
-    axes = (grid.strengths, grid.start_noises, grid.steps, grid.detail_returns)
+    axes = (
+        grid.strengths, grid.start_noises, grid.steps, grid.detail_returns, grid.colour_fixes, grid.samplers,
+        grid.guidance_scales, grid.seeds,
+    )  # fmt: skip
     settings = math.prod(len(axis) for axis in axes)
     pixels = _pixels(testing[: experiment.data.test_limit], store)
     scored = int(np.minimum(pixels, side**2).sum() if side else pixels.sum())
     references = 6  # original, input, autoencoder, three classical ones
-    return (settings * (_checkpoints(experiment) * rounds + 1) + references) * scored * _PNG_BYTES_A_PIXEL
+    ladders = _checkpoints(experiment) * len(grid.lora_scales) * rounds + 1
+    return (settings * ladders + references) * scored * _PNG_BYTES_A_PIXEL
 
 
 def _checkpoints(experiment: Experiment) -> int:

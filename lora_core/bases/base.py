@@ -1,6 +1,7 @@
 """The small interface that training and the sweep see of a base model."""
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,6 +90,20 @@ class Base:
             latents = torch.cat([latents, condition], dim=1)
         with self.autocast():
             return self.unet(latents.to(self.dtype), timesteps, text.to(self.dtype)).sample.float()
+
+
+@contextmanager
+def in_evaluation(base: Base) -> Iterator[None]:
+    """UNet and text encoder as they are used, without dropout; as they were again afterwards."""
+    models = (base.unet, base.text_encoder)
+    before = [model.training for model in models]
+    for model in models:
+        model.eval()
+    try:
+        yield
+    finally:
+        for model, training in zip(models, before, strict=True):
+            model.train(training)
 
 
 def to_pixels(rgb: np.ndarray) -> Tensor:

@@ -68,11 +68,6 @@ class ViewSource(Protocol):
         """The latents of (pair, view) samples, all of one bucket; from any thread."""
 
 
-def make_view(pair: Pair, experiment: Experiment, bucket: Bucket, view: int) -> View:
-    """One view of a pair. Raises as `make_views`."""
-    return make_views(pair, experiment, bucket, [view])[0]
-
-
 def make_views(pair: Pair, experiment: Experiment, bucket: Bucket, views: Sequence[int]) -> list[View]:
     """Several views of a pair, which is read once.
 

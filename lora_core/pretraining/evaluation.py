@@ -26,7 +26,7 @@ from lora_core.pretraining.samples import draw_pictures
 from lora_core.pretraining.stages import open_streams, settle_autoencoder
 from lora_core.pretraining.unet import Denoiser
 from lora_core.pretraining.work import BaseWork
-from lora_core.training.monitor import read_log
+from lora_core.training.log import read_log
 
 log = logging.getLogger(__name__)
 _PICTURES_AT_ONCE = 8

@@ -51,7 +51,7 @@ class Recorder:
         return Hooks(self._updated, self._validated, self._checkpoint, self._samples, self._save)
 
     def _updated(self, number: int, loss: Tensor, rate: float) -> None:
-        self.monitor.update(number, loss, rate * self.course.training.learning_rate)
+        self.monitor.update(number, {"loss": loss}, rate * self.course.training.learning_rate)
         if len(self.times) < WARM_UP:
             now = time.monotonic()
             self.times.append(now - self.mark)

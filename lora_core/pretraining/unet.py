@@ -25,7 +25,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from lora_core.bases.base import to_pixels, to_rgb
 from lora_core.degradation import degrade
 from lora_core.errors import ConfigError
-from lora_core.objectives import NoiseSchedule, Point, direct, paired_loss
+from lora_core.objectives import NoiseSchedule, Point, direct, forecast
 from lora_core.pretraining.latents import LatentSource
 from lora_core.pretraining.recipe import Recipe, UNetSection
 from lora_core.pretraining.text import token_ids
@@ -280,7 +280,7 @@ class UNetStage:
         self, clean: Tensor, degraded: Tensor, tokens: Tensor, timesteps: Tensor, noise: Tensor, kappa: Tensor
     ) -> Tensor:
         """The squared error of each image, (batch,)."""
-        return paired_loss(
+        made = forecast(
             lambda noised, places: self.module(noised.contiguous(memory_format=torch.channels_last), places, tokens),
             direct,
             self.schedule,
@@ -290,5 +290,5 @@ class UNetStage:
             timesteps,
             timesteps,
             kappa,
-            None,
         )
+        return (made.answer - made.target).square().mean(dim=(1, 2, 3))

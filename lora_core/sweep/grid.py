@@ -1,16 +1,15 @@
 """The grid of a sweep as plain data: cells that know their name, in order of computation. Imports no torch."""
 
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lora_core.data.pairs import Pair
+from lora_core.denoising import Denoising
 from lora_core.experiment import Experiment
-from lora_core.files import file_digest, read_json, value_digest
-from lora_core.images import read_rgb, write_png
-from lora_core.workspace import StudyFolder
+from lora_core.files import value_digest
 
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -28,21 +27,40 @@ class Cell:
 
     Attributes:
         id: folder name under `cells/`: readable, and ending in a digest of everything that decides the pictures.
+        lora_scale: strength of the LoRA; None for the bare base.
     """
 
     id: str
-    kind: str
-    epoch: int | None
-    strength: float
-    start_noise: float
-    steps: int
-    num_inference_steps: int
-    start_timestep: int
+    checkpoint: Checkpoint
+    lora_scale: float | None
+    denoising: Denoising
     detail_return: float
+    colour_fix: str
+
+    @property
+    def kind(self) -> str:
+        """ "lora" or "base"."""
+        return "base" if self.checkpoint.folder is None else "lora"
 
     def row(self) -> dict[str, Any]:
-        """The cell as JSON."""
-        return asdict(self)
+        """The cell as JSON: its columns in the tables."""
+        how = self.denoising
+        return {
+            "id": self.id,
+            "kind": self.kind,
+            "epoch": self.checkpoint.epoch,
+            "strength": how.start.strength,
+            "start_noise": how.start_noise,
+            "steps": how.start.steps,
+            "num_inference_steps": how.start.num_inference_steps,
+            "start_timestep": how.start.timesteps[0],
+            "detail_return": self.detail_return,
+            "lora_scale": self.lora_scale,
+            "colour_fix": self.colour_fix,
+            "sampler": how.sampler,
+            "guidance_scale": how.guidance_scale,
+            "seed": how.seed,
+        }
 
 
 @dataclass(frozen=True)
@@ -51,70 +69,51 @@ class Reference:
 
     id: str
     name: str
-    kind: str = "reference"
 
     def row(self) -> dict[str, Any]:
         """The reference as JSON."""
-        return asdict(self)
+        return {"id": self.id, "name": self.name, "kind": "reference"}
 
 
 def grid_digest(experiment: Experiment, base_digest: str, test_digest: str) -> str:
     """sha256 over what every cell depends on, beside its own settings."""
-    sweep = experiment.sweep
     return value_digest(
         [_VERSION, base_digest, test_digest, experiment.seed, experiment.data.prompt, experiment.data.test_size,
-         experiment.base.precision, experiment.base.quantise, sweep.sampler, sweep.timestep_spacing,
-         sweep.guidance_scale]
+         experiment.base.precision, experiment.base.quantise]
     )  # fmt: skip
 
 
 def make_cells(
-    checkpoint: Checkpoint, starts: list[tuple[float, int, int, int]], experiment: Experiment, common: str
+    checkpoints: Sequence[Checkpoint], denoisings: Sequence[Denoising], experiment: Experiment, common: str
 ) -> list[Cell]:
-    """The cells of one checkpoint.
+    """Every cell, the slow axis outermost: checkpoint, LoRA scale, denoising, and what comes after it.
 
     Args:
-        starts: (strength, steps, num_inference_steps, start_timestep) of each start.
         common: `grid_digest`.
     """
-    cells = []
-    for strength, steps, total, timestep in starts:
-        for noise in experiment.sweep.start_noises:
-            for detail in experiment.sweep.detail_returns:
-                digest = value_digest([common, checkpoint.digest, strength, steps, noise, detail])[:10]
-                who = "base" if checkpoint.epoch is None else f"epoch-{checkpoint.epoch:04d}"
-                name = f"{who}_strength-{strength:g}_noise-{noise:g}_steps-{steps}_detail-{detail:g}_{digest}"
-                kind = "base" if checkpoint.epoch is None else "lora"
-                cells.append(Cell(name, kind, checkpoint.epoch, strength, noise, steps, total, timestep, detail))
-    return cells
+    sweep = experiment.sweep
+    return [
+        Cell(_name(checkpoint, scale, how, detail, fix, common), checkpoint, scale, how, detail, fix)
+        for checkpoint in checkpoints
+        for scale in (sweep.lora_scales if checkpoint.folder else (None,))
+        for how in denoisings
+        for detail in sweep.detail_returns
+        for fix in sweep.colour_fixes
+    ]
 
 
-def finished(study: StudyFolder, cell_id: str) -> bool:
-    """Whether a cell's manifest, which is written last, and all its pictures are there."""
-    folder = study.cells / cell_id
-    if not (folder / "cell.json").exists():
-        return False
-    return all((folder / f"{name}.png").exists() for name in read_json(folder / "cell.json")["photos"])
-
-
-def write_compared(study: StudyFolder, pairs: list[Pair], size: int | None) -> None:
-    """Writes what every score compares with: `test/original/` and `test/degraded/`, centre-cropped to `size`."""
-    for pair in pairs:
-        for half, source in (("original", pair.clean), ("degraded", pair.degraded)):
-            target = study.root / "test" / half / f"{pair.name}.png"
-            picture = centre_crop(read_rgb(source), size)
-            if not target.exists() or (read_rgb(target) != picture).any():
-                write_png(target, picture)
-
-
-def centre_crop(picture: Any, size: int | None) -> Any:
-    """The middle (size, size, 3) of a picture, or all of a side that is shorter."""
-    if size is None:
-        return picture
-    top, left = (max(0, (side - size) // 2) for side in picture.shape[:2])
-    return picture[top : top + size, left : left + size]
-
-
-def picture_digests(folder: Path) -> dict[str, str]:
-    """sha256 of each picture in a cell's folder, by name without suffix."""
-    return {path.stem: file_digest(path) for path in sorted(folder.glob("*.png"))}
+def _name(checkpoint: Checkpoint, scale: float | None, how: Denoising, detail: float, fix: str, common: str) -> str:
+    start = how.start
+    decides = [
+        common, checkpoint.digest, scale, start.strength, start.steps, start.timesteps, how.start_noise, how.sampler,
+        how.guidance_scale, how.seed, detail, fix,
+    ]  # fmt: skip
+    parts = {
+        "strength": start.strength, "noise": how.start_noise, "steps": start.steps, "detail": detail,
+        "scale": scale, "guidance": how.guidance_scale,
+    }  # fmt: skip
+    shown = [f"{key}-{value:g}" for key, value in parts.items() if value not in (None, 1) or key == "steps"]
+    shown += [word for word in (how.sampler, fix) if word not in ("ddim", "none")]
+    shown += [f"seed-{how.seed}"] if how.seed else []
+    who = "base" if checkpoint.epoch is None else f"epoch-{checkpoint.epoch:04d}"
+    return "_".join([who, *shown, value_digest(decides)[:10]])

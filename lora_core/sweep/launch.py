@@ -7,7 +7,8 @@ from lora_core.data.pairs import pairs_digest, test_pairs
 from lora_core.experiment import Experiment, save_experiment
 from lora_core.files import read_json, value_digest
 from lora_core.process import run_in_process
-from lora_core.sweep.grid import finished, grid_digest
+from lora_core.sweep.cells import finished
+from lora_core.sweep.grid import grid_digest
 from lora_core.workspace import RoundFolder, StudyFolder, Workspace
 
 
@@ -15,11 +16,12 @@ def sweep_round(workspace: Workspace, experiment: Experiment, number: int) -> di
     """Computes the cells of round `number` that are missing.
 
     Returns:
-        The manifest `sweep.json`: the test photographs, the cells and the references.
+        The manifest `sweep.json`: the test photographs in the order of the race, the cells and the references with the
+        number of photographs that each has, and what the race did.
 
     Raises:
         UserError: what the sweep process raised.
-        ProcessDied: it was killed; calling again goes on with the cells that are missing.
+        ProcessDied: it was killed; calling again goes on with the pictures that are missing.
     """
     study = workspace.study(experiment.name)
     folder = study.round(number)
@@ -33,17 +35,20 @@ def sweep_round(workspace: Workspace, experiment: Experiment, number: int) -> di
 
 
 def sweep_digest(workspace: Workspace, experiment: Experiment, number: int) -> str:
-    """sha256 over everything that decides the sweep's pictures: base, photographs, settings, checkpoints."""
+    """sha256 over what decides the sweep: base, photographs, settings, checkpoints, and how the race scores."""
     done = read_json(workspace.study(experiment.name).round(number).training_done)
     tests = pairs_digest(test_pairs(workspace, experiment), workspace)
     common = grid_digest(experiment, base_digest(experiment.base), tests)
     grid = experiment.sweep.model_dump(mode="json", exclude={"batch"})
-    return value_digest([common, grid, [row["digest"] for row in done["checkpoints"]]])
+    judged = experiment.scoring.model_dump(mode="json") if experiment.sweep.race else None
+    return value_digest([common, grid, judged, [row["digest"] for row in done["checkpoints"]]])
 
 
 def swept(study: StudyFolder, folder: RoundFolder, digest: str) -> bool:
-    """Whether `sweep.json` is of this sweep and all its cells are there."""
+    """Whether `sweep.json` is of this sweep and all its pictures are there."""
     if not folder.sweep_done.exists():
         return False
     done = read_json(folder.sweep_done)
-    return done["digest"] == digest and all(finished(study, row["id"]) for row in [*done["cells"], *done["references"]])
+    return done["digest"] == digest and all(
+        finished(study, row["id"], done["test"][: row["photos"]]) for row in [*done["cells"], *done["references"]]
+    )

@@ -3,19 +3,19 @@
 Everything is a function of the position alone; what a thread made early is what the step would have made.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from lora_core.data.views import ViewSource
+from lora_core.denoising import Start
 from lora_core.experiment import Experiment
 from lora_core.randomness import numpy_generator
-from lora_core.restoration import Start
 from lora_core.training.draws import draw
 from lora_core.training.plan import Plan
-from lora_core.training.terms import Batch
+from lora_core.training.terms import Batch, Texts
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,7 @@ class BatchMaker:
 
     Attributes:
         captions: of each pair.
-        embed: captions to embeddings (batch, tokens, width); None where the text encoder is trained, for then they
-            must be made in the step.
+        texts: makes what embeds captions.
         starts: the restorations that the sweep will run, from which timesteps are drawn.
     """
 
@@ -33,7 +32,7 @@ class BatchMaker:
     plan: Plan
     views: ViewSource
     captions: Sequence[str]
-    embed: Callable[[Sequence[str]], Tensor] | None
+    texts: Texts
     starts: list[Start]
     device: torch.device
 
@@ -46,11 +45,10 @@ class BatchMaker:
         captions = [self._caption(pair, place) for place, (pair, _) in zip(positions, samples, strict=True)]
         return Batch(
             positions,
-            captions,
             self._send(rows.clean),
             self._send(degraded),
             None if rows.mask is None else self._send(rows.mask),
-            self.embed(captions).to(self.device, non_blocking=True) if self.embed else torch.empty(0),
+            self.texts(captions),
             draws.to(self.device),
         )
 

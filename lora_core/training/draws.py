@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lora_core.denoising import Start
 from lora_core.experiment import Experiment
 from lora_core.randomness import numpy_generator, torch_generator
-from lora_core.restoration import Start
 from lora_core.training.noise import draw_noise
 
 

@@ -69,7 +69,7 @@ def _usage(experiment: Experiment) -> str:
     strengths = experiment.sweep.strengths
     return (
         f"img2img on degraded photographs, denoising strength {min(strengths):g} to {max(strengths):g}, "
-        f"guidance {experiment.sweep.guidance_scale:g}"
+        f"guidance {experiment.sweep.guidance_scales[0]:g}"
     )
 
 

@@ -12,6 +12,9 @@ from lora_core.process import run_in_process
 from lora_core.training.preflight import warm_start_files
 from lora_core.workspace import RoundFolder, Workspace
 
+_TIMESTEPS_FROM = ("strengths", "start_noises", "steps", "samplers", "timestep_spacing")
+"""What training reads of the sweep: where restorations start, and with how much noise."""
+
 
 def train_round(workspace: Workspace, experiment: Experiment, number: int) -> dict[str, Any]:
     """Trains round `number`, or goes on from its last saved state, or returns at once where it is done.
@@ -41,6 +44,7 @@ def run_digest(experiment: Experiment, pairs: list[Pair], base: str, workspace: 
     """sha256 over everything that decides the LoRA's bytes; `base` is the base's digest."""
     values = deciding_values(experiment)
     del values["scoring"]
+    values["sweep"] = {key: values["sweep"][key] for key in _TIMESTEPS_FROM}
     judged = test_pairs(workspace, experiment) if experiment.monitoring.patience else []
     photographs = [pairs_digest(part, workspace) for part in (pairs, prior_pairs(workspace, experiment), judged)]
     start = [file_digest(file) for file in warm_start_files(experiment)]

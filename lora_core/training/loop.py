@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -167,8 +167,6 @@ class Run:
         adapter = self.experiment.adapter
         if adapter.dropout or adapter.rank_dropout or adapter.module_dropout:
             torch.manual_seed(seed_for("dropout", self.experiment.seed, batch.positions.start))
-        if not batch.text.numel():
-            batch = replace(batch, text=self.adapter.base.encode_prompt(list(batch.captions)))
         parts: Parts = {}
         for term in self.terms:
             parts |= {name: losses.mean() for name, losses in term(batch).items()}

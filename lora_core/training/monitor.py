@@ -15,6 +15,7 @@ from torch import Tensor
 
 from lora_core.errors import TrainingError
 from lora_core.progress import progress_bar
+from lora_core.training.log import read_log, write_log
 from lora_core.training.losses import TimestepBins
 from lora_core.training.memory import used_memory
 from lora_core.training.trackers import Trackers
@@ -47,13 +48,12 @@ class Monitor:
         self.log, self.trackers = log, trackers
         self.pending: list[tuple[int, dict[str, Tensor], float]] = []
         log.parent.mkdir(parents=True, exist_ok=True)
-        _cut(log, done)
+        write_log(log, [row for row in read_log(log) if row["update"] <= done])
         self.bar = progress_bar("train", "update", updates, done)
         self.mark = time.monotonic()
 
-    def update(self, number: int, loss: Tensor | dict[str, Tensor], learning_rate: float) -> None:
-        """Notes the mean loss of update `number`, counted from 1, or its parts by name."""
-        parts = loss if isinstance(loss, dict) else {"": loss}
+    def update(self, number: int, parts: dict[str, Tensor], learning_rate: float) -> None:
+        """Notes the parts of the mean loss of update `number`, counted from 1, by name; they add up to it."""
         self.pending.append((number, {name: part.detach() for name, part in parts.items()}, learning_rate))
         self.bar.update()
         if number % LINE_EVERY == 0:
@@ -118,21 +118,3 @@ class Monitor:
         shown |= {f"training/{name}": value for name, value in row.get("parts", {}).items()}
         shown |= {f"timesteps/{bin_}": value for bin_, value in row.get("loss_by_timestep", {}).items()}
         self.trackers.log(shown, row["images"])
-
-
-def read_log(log: Path) -> list[dict[str, Any]]:
-    """The lines of a training log; a line that a kill cut short is left out."""
-    if not log.exists():
-        return []
-    rows = []
-    for line in log.read_text(encoding="utf-8").splitlines():
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            break
-    return rows
-
-
-def _cut(log: Path, done: int) -> None:
-    rows = [row for row in read_log(log) if row["update"] <= done]
-    log.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")

@@ -9,35 +9,18 @@ import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline
 from torch import Tensor
 
-from lora_core.bases.base import Base, to_pixels, to_rgb
+from lora_core.bases.base import Base, to_rgb
 from lora_core.data.pairs import Pair
+from lora_core.denoising import Denoising
 from lora_core.experiment import Experiment
 from lora_core.files import whole_folder
-from lora_core.images import read_rgb, write_png
-from lora_core.randomness import seed_for, torch_generator
-from lora_core.restoration import Start, padded, restore_latents, return_detail
-from lora_core.sweep.grid import centre_crop
+from lora_core.images import centre_crop, read_rgb, write_png
+from lora_core.randomness import seed_for
+from lora_core.restoration import denoisings_of, restore_latents, return_detail
+from lora_core.sweep.inputs import Input, encode_inputs
 
 _SIDE = 512
 _PROMPT_STEPS, _PROMPT_GUIDANCE = 20, 5.0
-
-
-@dataclass(frozen=True)
-class Sample:
-    """A degraded test photograph, encoded.
-
-    Attributes:
-        size: (height, width) before padding.
-        latents: float32 (1, channels, height, width).
-        dropped: what the autoencoder drops of it, float32 pixels (1, 3, height, width).
-        noise: start noise, shape of the latents.
-    """
-
-    name: str
-    size: tuple[int, int]
-    latents: Tensor
-    dropped: Tensor
-    noise: Tensor
 
 
 @dataclass(frozen=True)
@@ -46,8 +29,8 @@ class Samples:
 
     experiment: Experiment
     base: Base
-    start: Start
-    photos: Sequence[Sample]
+    how: Denoising
+    photos: Sequence[Input]
 
     @torch.no_grad()
     def save(self, folder: Path, text: Tensor, empty: Tensor, prompts: Tensor) -> dict[str, list[np.ndarray]]:
@@ -72,19 +55,17 @@ class Samples:
         self.base.vae.to(place)
         return {"restored": restored, "prompts": drawn}
 
-    def _restored(self, sample: Sample, text: Tensor, empty: Tensor) -> np.ndarray:
-        sweep = self.experiment.sweep
-        both = text if sweep.guidance_scale == 1 else torch.cat([empty, text])
-        latents = restore_latents(
-            self.base, sample.latents, both, self.start, sweep.start_noises[0], sample.noise, sweep
-        )
-        pixels = return_detail(self.base.decode(latents), sample.dropped, sweep.detail_returns[-1])
-        return to_rgb(pixels)[0, : sample.size[0], : sample.size[1]]
+    def _restored(self, shown: Input, text: Tensor, empty: Tensor) -> np.ndarray:
+        noise = shown.noise(self.experiment.seed, self.how.seed)[None].to(self.base.device)
+        latents = restore_latents(self.base, shown.latents[None], torch.cat([empty, text]), [self.how], noise)
+        share = self.experiment.sweep.detail_returns[-1]
+        pixels = return_detail(self.base.decode(latents), shown.dropped[None], share)
+        return to_rgb(pixels)[0, : shown.size[0], : shown.size[1]]
 
     def _drawn(self, number: int, text: Tensor, empty: Tensor) -> np.ndarray:
         base = self.base
         pipeline = StableDiffusionPipeline(
-            base.vae, base.text_encoder, base.tokenizer, getattr(base.unet, "module", base.unet),
+            base.vae, base.text_encoder, base.tokenizer, base.unet,
             DDIMScheduler.from_config(base.scheduler_config), None, None, requires_safety_checker=False,
         )  # fmt: skip
         pipeline.set_progress_bar_config(disable=True)
@@ -99,17 +80,12 @@ class Samples:
         return np.asarray((picture * 255).round(), dtype=np.uint8)
 
 
-def open_samples(experiment: Experiment, pairs: Sequence[Pair], base: Base, starts: Sequence[Start]) -> Samples | None:
+def open_samples(experiment: Experiment, pairs: Sequence[Pair], base: Base) -> Samples | None:
     """Encodes the photographs to be shown; None where the experiment wants no pictures."""
-    monitoring = experiment.monitoring
+    monitoring, side = experiment.monitoring, experiment.data.test_size or _SIDE
     if not monitoring.samples and not monitoring.prompts:
         return None
-    photos = []
-    for pair in pairs[: monitoring.samples]:
-        shown = centre_crop(read_rgb(pair.degraded), experiment.data.test_size or _SIDE)
-        pixels = to_pixels(padded(shown, base.multiple))[None].to(base.device)
-        latents = base.encode(pixels)
-        noise = torch.randn(latents.shape[1:], generator=torch_generator("start noise", experiment.seed, pair.name))
-        dropped = pixels - base.decode(latents)
-        photos.append(Sample(pair.name, shown.shape[:2], latents, dropped, noise[None].to(base.device)))
-    return Samples(experiment, base, starts[len(starts) // 2], photos)
+    pictures = {pair.name: centre_crop(read_rgb(pair.degraded), side) for pair in pairs[: monitoring.samples]}
+    ways = denoisings_of(base.scheduler_config, experiment.sweep)
+    inputs = encode_inputs(base, pictures, experiment.sweep.batch)
+    return Samples(experiment, base, ways[len(ways) // 2], inputs)

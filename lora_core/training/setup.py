@@ -4,15 +4,14 @@ What is cached leaves the device: the autoencoder once the views are encoded and
 encoder once the captions are and it is not trained.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor
 
-from lora_core.bases.base import Base
+from lora_core.bases.base import Base, in_evaluation
 from lora_core.bases.stable_diffusion import default_device, open_base
 from lora_core.data.buckets import Shapes
 from lora_core.data.latents import open_views
@@ -40,27 +39,24 @@ from lora_core.training.plan import Plan
 from lora_core.training.samples import Samples, open_samples
 from lora_core.training.sharding import shard
 from lora_core.training.state import RunState
-from lora_core.training.terms import Paired, Preservation, PriorImages, Term
+from lora_core.training.terms import Paired, Preservation, PriorImages, Term, Text, Texts
 from lora_core.training.validation import Validation, open_validation
 from lora_core.workspace import Workspace
 
-Embed = Callable[[Sequence[str]], Tensor]
+_KEPT_CAPTIONS = 256
+"""Distinct captions whose embeddings stay on the device."""
 
 
 @dataclass(frozen=True)
 class SetUp:
-    """A run and what is watched of it.
-
-    Attributes:
-        embed: texts to embeddings (batch, tokens, width) on the device.
-    """
+    """A run and what is watched of it."""
 
     run: Run
     paired: Paired
     bins: TimestepBins
     validation: Validation | None
     samples: Samples | None
-    embed: Embed
+    texts: Texts
     facts: TrainingFacts
 
     def base_loss(self) -> float | None:
@@ -109,20 +105,19 @@ def set_up(
     priors, tests = prior_pairs(workspace, experiment), test_pairs(workspace, experiment)
     shapes = shapes_of(workspace, experiment, pairs, base.multiple)
     views = _views(workspace, experiment, pairs, shapes, base, base_digest, accelerator)
-    samples = open_samples(experiment, tests, base, starts)
-    embed = _embed(workspace, experiment, [*pairs, *priors], base, base_digest)
+    samples = open_samples(experiment, tests, base)
+    texts = _texts(workspace, experiment, [*pairs, *priors], base, base_digest)
     bins = TimestepBins(len(base.schedule.alphas_cumprod), base.device)
     paired = Paired(
         adapter, OBJECTIVES[experiment.objective.kind], weighting_of(experiment.objective),
         distance_of(experiment.objective), pixels, bins.add,
     )  # fmt: skip
-    text = torch.empty(0) if adapter.text_encoder else embed([experiment.data.prompt])
-    validation = open_validation(experiment, tests, base, starts, text)
+    validation = open_validation(experiment, tests, base, starts, texts)
     terms: list[Term] = [paired]
     if weight := experiment.objective.prior_preservation:
         terms.append(Preservation(adapter, weight, experiment.seed))
     if priors:
-        terms.append(_prior_term(workspace, experiment, priors, adapter, base_digest, accelerator, embed))
+        terms.append(_prior_term(workspace, experiment, priors, adapter, base_digest, accelerator, texts))
     if experiment.data.cache and not pixels:
         base.vae.to("cpu")
     if not adapter.text_encoder:
@@ -131,13 +126,12 @@ def set_up(
     state = _state(experiment, plan, adapter, digest, accelerator)
     facts = facts_of(experiment, base, pairs, priors, shapes, plan)
     _prepare(base, adapter, experiment)
-    made_early = None if adapter.text_encoder else embed
-    batches = BatchMaker(experiment, plan, views, captions_of(pairs, experiment), made_early, starts, base.device)
+    batches = BatchMaker(experiment, plan, views, captions_of(pairs, experiment), texts, starts, base.device)
     validate = None if validation is None else lambda: _validated(validation, paired)
     run = Run(experiment, plan, terms, batches, validate, adapter, state, accelerator)
     _fit_memory(run)
     bins.take()
-    return SetUp(run, paired, bins, validation, samples, embed, facts)
+    return SetUp(run, paired, bins, validation, samples, texts, facts)
 
 
 def captions_of(pairs: Sequence[Pair], experiment: Experiment) -> list[str]:
@@ -174,32 +168,31 @@ def _prior_term(
     adapter: Adapter,
     base_digest: str,
     accelerator: Accelerator,
-    embed: Embed,
+    texts: Texts,
 ) -> PriorImages:
-    base, captions = adapter.base, captions_of(priors, experiment)
-    shapes = shapes_of(workspace, experiment, priors, base.multiple)
-    views = _views(workspace, experiment, priors, shapes, base, base_digest, accelerator)
+    shapes = shapes_of(workspace, experiment, priors, adapter.base.multiple)
+    views = _views(workspace, experiment, priors, shapes, adapter.base, base_digest, accelerator)
     return PriorImages(
         adapter, experiment.objective.prior_images, experiment.seed, views,
         [number for number, pair in enumerate(priors) for _ in range(pair.repeats)],
-        experiment.data.views, lambda numbers: embed([captions[number] for number in numbers]),
+        experiment.data.views, captions_of(priors, experiment), texts,
     )  # fmt: skip
 
 
-def _embed(workspace: Workspace, experiment: Experiment, pairs: Sequence[Pair], base: Base, base_digest: str) -> Embed:
-    """Embeddings from a cache, on the device; made anew each time where the text encoder is trained."""
+def _texts(workspace: Workspace, experiment: Experiment, pairs: Sequence[Pair], base: Base, base_digest: str) -> Texts:
+    """Embeddings from the device where they are few, from the cache; in the step where the text encoder is trained."""
     if experiment.adapter.text_encoder:
-        return lambda captions: base.encode_prompt(list(captions))
-    texts = {*captions_of(pairs, experiment), experiment.data.prompt, "", *experiment.monitoring.prompts}
-    cache = open_texts(workspace, experiment, texts, base, base_digest)
-    if len(set(captions_of(pairs, experiment))) > 1 or experiment.data.caption_dropout:
-        return lambda captions: cache.rows(captions).to(base.device, non_blocking=True)
-    known = {text: cache.rows([text]).to(base.device) for text in texts}
-    return lambda captions: (
-        torch.cat([known[text] for text in captions])
-        if len(set(captions)) > 1
-        else known[captions[0]].expand(len(captions), -1, -1)
-    )
+        return lambda captions: lambda: base.encode_prompt(list(captions))
+    everything = {*captions_of(pairs, experiment), experiment.data.prompt, "", *experiment.monitoring.prompts}
+    cache = open_texts(workspace, experiment, everything, base, base_digest)
+    known = {text: cache.rows([text]).to(base.device) for text in everything if len(everything) <= _KEPT_CAPTIONS}
+
+    def texts(captions: Sequence[str]) -> Text:
+        rows = torch.cat([known[text] for text in captions]) if known else cache.rows(captions)
+        moved = rows.to(base.device, non_blocking=True)
+        return lambda: moved
+
+    return texts
 
 
 def _state(experiment: Experiment, plan: Plan, adapter: Adapter, digest: str, accelerator: Accelerator) -> RunState:
@@ -221,6 +214,7 @@ def _prepare(base: Base, adapter: Adapter, experiment: Experiment) -> None:
     if experiment.training.gradient_checkpointing:
         base.unet.enable_gradient_checkpointing()
     base.unet.train()
+    base.text_encoder.train(bool(adapter.text_encoder))
     fuse(adapter)
     if experiment.training.compile:
         base.unet.compile(dynamic=False)
@@ -239,8 +233,5 @@ def _fit_memory(run: Run) -> None:
 
 def _validated(validation: Validation, paired: Paired) -> float:
     """The validation loss, dropout off."""
-    unet = paired.adapter.base.unet
-    unet.eval()
-    loss = validation.loss(paired)
-    unet.train()
-    return loss
+    with in_evaluation(paired.adapter.base):
+        return validation.loss(paired)

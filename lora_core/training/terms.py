@@ -4,6 +4,7 @@
 near the base where it is not asked to change anything. A run's loss is the sum of all terms' means.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -19,6 +20,11 @@ from lora_core.training.draws import Draws
 from lora_core.training.losses import Distance, Weighting, latent_loss
 from lora_core.training.pixels import PixelTerms
 
+Text = Callable[[], Tensor]
+"""Embeddings of a batch's captions, (batch, tokens, width), by the text encoder as it is when they are asked for."""
+Texts = Callable[[Sequence[str]], Text]
+"""Captions to what embeds them: known already, or made in the step where the text encoder is trained."""
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -29,17 +35,14 @@ class Batch:
         clean: z_c, float32 (batch, channels, height, width).
         degraded: z_d, same shape; the clean ones where the draws say so.
         mask: weights of places, float32 (batch, 1, height, width), or None.
-        captions: of its images.
-        text: their embeddings, (batch, tokens, width); empty until the step makes them, where the text encoder is
-            trained.
+        text: of its captions.
     """
 
     positions: range
-    captions: Sequence[str]
     clean: Tensor
     degraded: Tensor
     mask: Tensor | None
-    text: Tensor
+    text: Text
     draws: Draws
 
 
@@ -67,9 +70,9 @@ class Paired:
 
     def ask(self, batch: Batch) -> Forecast:
         """What the model answers at the batch's points."""
-        base, draws = self.adapter.base, batch.draws
+        base, draws, text = self.adapter.base, batch.draws, batch.text()
         return forecast(
-            lambda latents, timesteps: base.predict(latents, timesteps, batch.text, batch.degraded),
+            lambda latents, timesteps: base.predict(latents, timesteps, text, batch.degraded),
             self.objective,
             base.schedule,
             batch.clean,
@@ -106,8 +109,8 @@ class Preservation:
         latents, timesteps, _ = noised(self.adapter, batch.clean, "preservation", self.seed, batch.positions)
         base = self.adapter.base
         with torch.no_grad(), self.adapter.disabled():
-            frozen = base.predict(latents, timesteps, batch.text, batch.degraded)
-        answer = base.predict(latents, timesteps, batch.text, batch.degraded)
+            frozen = base.predict(latents, timesteps, batch.text(), batch.degraded)
+        answer = base.predict(latents, timesteps, batch.text(), batch.degraded)
         return {"preservation": self.weight * (answer - frozen).square().mean(dim=(1, 2, 3))}
 
 
@@ -117,7 +120,8 @@ class PriorImages:
 
     Attributes:
         items: index of the image of each visit, repeats included.
-        text: captions' embeddings by index.
+        captions: by index of the image.
+        texts: makes what embeds them.
     """
 
     adapter: Adapter
@@ -126,19 +130,32 @@ class PriorImages:
     views: ViewSource
     items: Sequence[int]
     variants: int
-    text: Callable[[Sequence[int]], Tensor]
+    captions: Sequence[str]
+    texts: Texts
 
     def __call__(self, batch: Batch) -> dict[str, Tensor]:
         """The mean squared error of the noise prediction (Ho et al. 2020, equation 14)."""
-        places = [self.items[shuffled_index(place, len(self.items), "prior", self.seed)] for place in batch.positions]
-        losses = []
-        for place, index in zip(batch.positions, places, strict=True):  # buckets may differ from image to image
-            view = int(numpy_generator("prior view", self.seed, place).integers(self.variants))
-            clean = self.views.rows([(index, view)]).clean.to(batch.clean.device)
-            latents, timesteps, eps = noised(self.adapter, clean, "prior", self.seed, range(place, place + 1))
-            answer = self.adapter.base.predict(latents, timesteps, self.text([index]), clean)
-            losses.append((answer - self._target(clean, eps, timesteps)).square().mean())
-        return {"prior": self.weight * torch.stack(losses)}
+        images = {place: self._image(place) for place in batch.positions}
+        by_shape: dict[torch.Size, list[int]] = defaultdict(list)
+        for place, (_, latents) in images.items():  # buckets may differ from image to image
+            by_shape[latents.shape].append(place)
+        losses: dict[int, Tensor] = {}
+        for places in by_shape.values():
+            clean = torch.cat([images[place][1] for place in places]).to(batch.clean.device)
+            text = self.texts([self.captions[images[place][0]] for place in places])()
+            losses |= zip(places, self._errors(clean, text, places), strict=True)
+        return {"prior": self.weight * torch.stack([losses[place] for place in batch.positions])}
+
+    def _image(self, place: int) -> tuple[int, Tensor]:
+        """Index and latents, (1, channels, height, width), of the image of a visit."""
+        index = self.items[shuffled_index(place, len(self.items), "prior", self.seed)]
+        view = int(numpy_generator("prior view", self.seed, place).integers(self.variants))
+        return index, self.views.rows([(index, view)]).clean
+
+    def _errors(self, clean: Tensor, text: Tensor, places: Sequence[int]) -> Tensor:
+        latents, timesteps, eps = noised(self.adapter, clean, "prior", self.seed, places)
+        answer = self.adapter.base.predict(latents, timesteps, text, clean)
+        return (answer - self._target(clean, eps, timesteps)).square().mean(dim=(1, 2, 3))
 
     def _target(self, clean: Tensor, eps: Tensor, timesteps: Tensor) -> Tensor:
         schedule = self.adapter.base.schedule
@@ -146,7 +163,9 @@ class PriorImages:
         return schedule.target(denoise(clean, clean, eps, sigma, sigma, torch.ones_like(sigma)), timesteps)
 
 
-def noised(adapter: Adapter, clean: Tensor, stream: str, seed: int, positions: range) -> tuple[Tensor, Tensor, Tensor]:
+def noised(
+    adapter: Adapter, clean: Tensor, stream: str, seed: int, positions: Sequence[int]
+) -> tuple[Tensor, Tensor, Tensor]:
     """Clean latents with plain noise, each at a timestep of its own: (x_t, timesteps int64 (batch,), noise)."""
     schedule = adapter.base.schedule
     timesteps, noise = [], []

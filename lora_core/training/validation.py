@@ -5,7 +5,7 @@ is the same function of the weights at every checkpoint, so that two of its valu
 the base model's own, without LoRA, the measure for all others.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,14 +13,14 @@ from torch import Tensor
 
 from lora_core.bases.base import Base, to_pixels
 from lora_core.data.pairs import Pair
+from lora_core.denoising import Start
 from lora_core.errors import DataError
 from lora_core.experiment import Experiment
-from lora_core.images import read_rgb
+from lora_core.images import centre_crop, read_rgb
 from lora_core.randomness import torch_generator
-from lora_core.restoration import Start
 from lora_core.training.draws import Draws
 from lora_core.training.losses import latent_loss
-from lora_core.training.terms import Batch, Paired
+from lora_core.training.terms import Batch, Paired, Text, Texts
 
 _POINTS = 4
 
@@ -34,23 +34,20 @@ class Validation:
         degraded: of their twins.
         noise: standard normal, same shape, a function of the photograph's name.
         points: (t, T, kappa) of each column of the grid.
-        text: embedding of the instruction, (1, tokens, width); empty where the text encoder is trained.
+        text: of the instruction, for each photograph of a batch of `batch`.
     """
 
     clean: Tensor
     degraded: Tensor
     noise: Tensor
     points: tuple[tuple[int, int, float], ...]
-    text: Tensor
-    prompt: str
+    text: Callable[[int], Text]
     batch: int
 
     @torch.no_grad()
     def loss(self, paired: Paired) -> float:
         """The mean loss of the grid with the weights in place; waits for the device."""
-        base = paired.adapter.base
-        text = self.text if self.text.numel() else base.encode_prompt([self.prompt])
-        device, losses = self.clean.device, []
+        base, device, losses = paired.adapter.base, self.clean.device, []
         for t, start, kappa in self.points:
             for first in range(0, len(self.clean), self.batch):
                 rows = slice(first, first + self.batch)
@@ -63,14 +60,14 @@ class Validation:
                     self.noise[rows],
                     torch.zeros(count, dtype=torch.bool, device=device),
                 )
-                batch = Batch(range(count), (), clean, self.degraded[rows], None, text.expand(count, -1, -1), draws)
+                batch = Batch(range(count), clean, self.degraded[rows], None, self.text(count), draws)
                 weights = paired.weighting(base.schedule, draws.timesteps)
                 losses.append(latent_loss(paired.ask(batch), weights, paired.distance, None))
         return float(torch.cat(losses).mean())
 
 
 def open_validation(
-    experiment: Experiment, pairs: Sequence[Pair], base: Base, starts: Sequence[Start], text: Tensor
+    experiment: Experiment, pairs: Sequence[Pair], base: Base, starts: Sequence[Start], texts: Texts
 ) -> Validation | None:
     """Encodes the test photographs of the grid; None where the experiment wants none.
 
@@ -89,9 +86,7 @@ def open_validation(
             raise DataError(
                 f"{pair.degraded} and its clean photograph differ in size, or are smaller than {base.multiple} pixels"
             )
-        top, left = ((length - side) // 2 for length in clean.shape[:2])
-        window = (slice(top, top + side), slice(left, left + side))
-        latents.append(base.encode(torch.stack([to_pixels(half[window]) for half in (clean, degraded)])))
+        latents.append(base.encode(torch.stack([to_pixels(centre_crop(half, side)) for half in (clean, degraded)])))
     stacked = torch.stack(latents)
     noise = [
         torch.randn(stacked.shape[2:], generator=torch_generator("validation", experiment.seed, pair.name))
@@ -102,8 +97,7 @@ def open_validation(
         stacked[:, 1].contiguous(),
         torch.stack(noise).to(base.device),
         grid_points(starts, experiment.sweep.start_noises),
-        text,
-        experiment.data.prompt,
+        lambda count: texts([experiment.data.prompt] * count),
         experiment.training.batch,
     )
 

@@ -10,16 +10,18 @@ from typing import Any
 import torch
 
 from lora_core.bases import base_digest
+from lora_core.bases.base import in_evaluation
 from lora_core.data.pairs import Pair, training_pairs
 from lora_core.errors import BaseModelError
 from lora_core.experiment import Experiment, load_experiment
-from lora_core.files import read_json, write_json, write_text
+from lora_core.files import read_json, write_json
 from lora_core.formats.metadata import training_metadata
 from lora_core.lora import save_lora
 from lora_core.process import child_main, only_one
 from lora_core.training.launch import run_digest
+from lora_core.training.log import read_log, write_log
 from lora_core.training.loop import Hooks
-from lora_core.training.monitor import Monitor, read_log
+from lora_core.training.monitor import Monitor
 from lora_core.training.reading import read_curve
 from lora_core.training.setup import SetUp, open_accelerator, set_up
 from lora_core.training.state import keep_states, newest_state, state_folder
@@ -115,8 +117,7 @@ class Recorder:
         self._write_validations()
 
     def _write_validations(self) -> None:
-        rows = self.made.run.state.validations
-        write_text(self.folder.validation_log, "".join(json.dumps(row) + "\n" for row in rows))
+        write_log(self.folder.validation_log, self.made.run.state.validations)
 
     def _save(self) -> None:
         run, states = self.made.run, self.folder.states
@@ -143,13 +144,12 @@ class Recorder:
     def _samples(self, epoch: int) -> None:
         if (samples := self.made.samples) is None:
             return
-        run, embed = self.made.run, self.made.embed
+        run, texts = self.made.run, self.made.texts
         prompts = run.experiment.monitoring.prompts
-        text, empty = embed([run.experiment.data.prompt]), embed([""])
-        drawn = embed(prompts) if prompts else text[:0]
-        run.adapter.base.unet.eval()
-        pictures = samples.save(self.folder.samples / f"epoch-{epoch:06d}", text, empty, drawn)
-        run.adapter.base.unet.train()
+        with in_evaluation(run.adapter.base):
+            text, empty = texts([run.experiment.data.prompt])(), texts([""])()
+            drawn = texts(prompts)() if prompts else text[:0]
+            pictures = samples.save(self.folder.samples / f"epoch-{epoch:06d}", text, empty, drawn)
         self.monitor.trackers.pictures(pictures, run.state.updates * run.plan.images_per_update)
 
 

@@ -20,8 +20,8 @@ from lora_core.images import list_photos, read_rgb
 from lora_core.lora import attach
 from lora_core.metrics import psnr_rgb
 from lora_core.pretraining.work import BaseWork
-from lora_core.restoration import restore_latents, return_detail, starts_of
-from lora_core.training.monitor import read_log
+from lora_core.restoration import denoisings_of, restore_latents, return_detail
+from lora_core.training.log import read_log
 
 
 def main() -> None:
@@ -77,14 +77,14 @@ def round_trip(base: Base, rgb: np.ndarray) -> np.ndarray:
 def enhance_seconds(base: Base, rgb: np.ndarray) -> float:
     """Median seconds of five restorations: encode, one denoiser step with a LoRA, decode, detail return."""
     experiment = load_preset("pocket")
-    start = starts_of(base.scheduler_config, experiment.sweep)[0]
+    how = denoisings_of(base.scheduler_config, experiment.sweep)[0]
     attach(base, experiment.adapter, 0)
-    text, times = base.encode_prompt([experiment.data.prompt]), []
+    text, times = base.encode_prompt(["", experiment.data.prompt]), []
     for _ in range(6):
         began = time.perf_counter()
         pixels = to_pixels(rgb)[None].to(base.device)
         latents = base.encode(pixels)
-        restored = restore_latents(base, latents, text, start, 0.0, torch.zeros_like(latents), experiment.sweep)
+        restored = restore_latents(base, latents, text, [how], torch.zeros_like(latents))
         to_rgb(return_detail(base.decode(restored), pixels - base.decode(latents), 1.0))
         times.append(time.perf_counter() - began)
     return float(np.median(times[1:]))

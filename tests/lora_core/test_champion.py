@@ -15,6 +15,8 @@ from lora_core.workspace import Workspace
 ROW = {"psnr_y": 27.5, "psnr_rgb": 26.0, "ssim_y": 0.8, "ssim_rgb": 0.79, "perceptual": 0.2, "photos": 9}
 GAINS = {"gain_psnr_y": 1.25, "gain_ssim_y": 0.05, "gain_perceptual": 0.15}
 
+DIALS = {"guidance_scale": 1.0, "sampler": "ddim", "lora_scale": 1.0, "colour_fix": "none", "seed": 0}
+
 
 def finish_round(
     workspace: Workspace, experiment: Experiment, number: int, composite: float, **setting: Any
@@ -42,7 +44,8 @@ def finish_round(
         folder.training_done,
         {"images": 640, "epochs": 4, "stopped": "time limit", "photos": 20, "checkpoints": checkpoints},
     )
-    cell = {"strength": 0.1, "start_noise": 0.0, "steps": 1, "num_inference_steps": 10, "detail_return": 0.5, **setting}
+    cell = {"strength": 0.1, "start_noise": 0.0, "steps": 1, "num_inference_steps": 10, "detail_return": 0.5}
+    cell |= {**DIALS, **setting}
     winner = {**ROW, **GAINS, **cell, "start_timestep": 99, "name": "epoch 2", "epoch": 2, "composite": composite}
     other = {**ROW, "composite": 0.0}
     result = {
@@ -88,7 +91,7 @@ def test_the_first_of_the_best_rounds_is_crowned_in_both_formats(tmp_path: Path)
     assert files["diffusers/pytorch_lora_weights.safetensors"] == b"diffusers 1 2"
     settings = read_json(workspace.champion / "settings.json")
     wanted = {"strength": 0.1, "start_noise": 0.0, "steps": 1, "num_inference_steps": 10, "detail_return": 0.5}
-    wanted |= {"guidance_scale": 1.0, "sampler": "ddim", "timestep_spacing": "trailing", "prompt": "a photo"}
+    wanted |= {**DIALS, "timestep_spacing": "trailing", "prompt": "a photo"}
     wanted |= {"resolution": 128, "round": 1, "epoch": 2, "composite": 2.0, "beats_input": True, "photos": 9}
     assert {key: settings[key] for key in wanted} == wanted
     assert settings["lora_digest"] == file_digest(workspace.champion / settings["lora"])
@@ -100,11 +103,12 @@ def test_the_first_of_the_best_rounds_is_crowned_in_both_formats(tmp_path: Path)
 
 def test_the_settings_are_those_of_the_round_as_it_was_run(tmp_path: Path) -> None:
     workspace, written = Workspace(tmp_path), load_preset("pocket")
-    run = with_values(written, {"adapter.rank": 13, "sweep.guidance_scale": 2.0})
-    finish_round(workspace, run, 0, 1.0)
+    run = with_values(written, {"adapter.rank": 13, "sweep.timestep_spacing": "leading"})
+    finish_round(workspace, run, 0, 1.0, guidance_scale=2.0, lora_scale=0.8)
     crown(workspace, written)
-    assert read_json(workspace.champion / "settings.json")["guidance_scale"] == 2.0
-    assert "rank 13" in (workspace.champion / "README.md").read_text()
+    settings, card = read_json(workspace.champion / "settings.json"), (workspace.champion / "README.md").read_text()
+    assert settings["guidance_scale"] == 2.0 and settings["timestep_spacing"] == "leading"
+    assert "rank 13" in card
 
 
 @pytest.mark.parametrize("composite", [-0.5, 0.5])

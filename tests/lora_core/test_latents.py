@@ -15,7 +15,7 @@ from lora_core.bases.stable_diffusion import open_base
 from lora_core.data.latents import open_views
 from lora_core.data.pairs import dataset_digest, prior_pairs, test_pairs, training_pairs
 from lora_core.data.shapes import shapes_of
-from lora_core.data.views import make_view
+from lora_core.data.views import make_views
 from lora_core.degradation import degrade_folder
 from lora_core.errors import DataError
 from lora_core.experiment import Experiment, apply_overrides, load_preset
@@ -112,7 +112,7 @@ def test_the_cache_holds_the_latents_of_the_views_and_is_made_once(workspace, mi
     shapes = shapes_of(workspace, settings, pairs, base.multiple)
     assert len(shapes.buckets) == (2 if settings.data.framing == "bucket" else 1)
     for sample in ((pair, view) for pair in range(3) for view in range(3)):
-        view = make_view(pairs[sample[0]], settings, shapes.of(sample[0]), sample[1])
+        view = make_views(pairs[sample[0]], settings, shapes.of(sample[0]), [sample[1]])[0]
         rows = cache.rows([sample])
         for found, pixels in ((rows.clean, view.clean), (rows.degraded, view.degraded)):
             assert found.dtype == torch.float32
@@ -165,7 +165,7 @@ def test_regularisation_images_have_one_half(workspace, miniature, base):
     rows = open_cache(workspace, settings, base, pairs).rows([(1, 1), (0, 0)])
     assert rows.clean is rows.degraded and rows.mask is None
     bucket = shapes_of(workspace, settings, pairs, base.multiple).of(1)
-    expected = base.encode(to_pixels(make_view(pairs[1], settings, bucket, 1).clean)[None])
+    expected = base.encode(to_pixels(make_views(pairs[1], settings, bucket, [1])[0].clean)[None])
     torch.testing.assert_close(rows.clean[:1], expected, atol=1e-5, rtol=1e-5)
     assert len(contents(workspace)) == 2 * 2 * (4 * (rows.clean[0].numel()) + 8)
 

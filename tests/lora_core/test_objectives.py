@@ -6,9 +6,10 @@ import pytest
 import torch
 from diffusers import DDIMScheduler
 
-from lora_core.experiment import SweepSection
-from lora_core.objectives import NoiseSchedule, bridge, denoise, direct, naive, paired_loss
+from lora_core.denoising import Denoising
+from lora_core.objectives import NoiseSchedule, bridge, denoise, direct, forecast, naive
 from lora_core.restoration import find_start, make_scheduler, restore_latents, return_detail
+from lora_core.training.losses import latent_loss
 
 CONFIG = dict(DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1).config)
 del CONFIG["_use_default_values"]  # would undo the prediction type below
@@ -40,8 +41,9 @@ class Oracle:
         return self.schedule.target(SimpleNamespace(y=y, eps=eps), steps)
 
 
-def sweep(sampler: str, strength: float, steps: int, spacing: str = "trailing") -> SweepSection:
-    return SweepSection(sampler=sampler, strengths=(strength,), steps=(steps,), timestep_spacing=spacing)
+def walk(sampler: str, strength: float, steps: int, kappa: float, spacing: str, config: dict) -> Denoising:
+    start = find_start(make_scheduler(config, sampler, spacing), strength, steps)
+    return Denoising(start, kappa, sampler, spacing=spacing)
 
 
 @pytest.mark.parametrize("sampler", ["ddim", "euler"])
@@ -52,12 +54,12 @@ def sweep(sampler: str, strength: float, steps: int, spacing: str = "trailing") 
 )
 @pytest.mark.parametrize("kappa", [0.0, 0.5, 1.0])
 def test_samplers_walk_the_bridge_to_the_clean_latents(sampler, schedule, strength, steps, spacing, kappa):
-    settings, oracle = sweep(sampler, strength, steps, spacing), Oracle(CLEAN, schedule)
-    start = find_start(make_scheduler(oracle.scheduler_config, settings), strength, steps)
-    end = restore_latents(oracle, DEGRADED, torch.zeros(2, 1, 1), start, kappa, NOISE, settings)
+    oracle = Oracle(CLEAN, schedule)
+    how = walk(sampler, strength, steps, kappa, spacing, oracle.scheduler_config)
+    end = restore_latents(oracle, DEGRADED, torch.zeros(2, 1, 1), [how] * 2, NOISE)
     assert len(oracle.visited) == steps
     torch.testing.assert_close(end, CLEAN, atol=1e-5, rtol=0)
-    first = schedule.sigma(torch.full((2,), start.timesteps[0]))
+    first = schedule.sigma(torch.full((2,), how.start.timesteps[0]))
     for timesteps, y in oracle.visited:
         point = bridge(CLEAN, DEGRADED, NOISE, schedule.sigma(timesteps), first, torch.tensor(kappa))
         torch.testing.assert_close(y, point.y, atol=1e-5, rtol=1e-5)
@@ -66,14 +68,14 @@ def test_samplers_walk_the_bridge_to_the_clean_latents(sampler, schedule, streng
 @pytest.mark.parametrize("sampler", ["ddim", "euler"])
 @pytest.mark.parametrize("kappa", [0.0, 1.0])
 def test_the_naive_target_returns_the_degraded_latents(sampler, kappa):
-    settings, oracle = sweep(sampler, 0.3, 4), Oracle(DEGRADED, EPSILON)
-    start = find_start(make_scheduler(oracle.scheduler_config, settings), 0.3, 4)
-    sigma = EPSILON.sigma(torch.full((2,), start.timesteps[0]))
+    oracle = Oracle(DEGRADED, EPSILON)
+    how = walk(sampler, 0.3, 4, kappa, "trailing", oracle.scheduler_config)
+    sigma = EPSILON.sigma(torch.full((2,), how.start.timesteps[0]))
     point = naive(CLEAN, DEGRADED, NOISE, sigma, sigma, torch.tensor(kappa))
     # The oracle of the naive target is the oracle that ends at the degraded latents ...
     torch.testing.assert_close((point.y - DEGRADED) / sigma, point.eps, atol=1e-5, rtol=1e-5)
     # ... and there it does end.
-    end = restore_latents(oracle, DEGRADED, torch.zeros(2, 1, 1), start, kappa, NOISE, settings)
+    end = restore_latents(oracle, DEGRADED, torch.zeros(2, 1, 1), [how] * 2, NOISE)
     torch.testing.assert_close(end, DEGRADED, atol=1e-5, rtol=0)
 
 
@@ -110,11 +112,16 @@ def test_weight_makes_the_noise_error_a_clipped_error_of_x0():
 def test_loss_is_zero_for_the_oracle_and_per_sample():
     t, top, kappa = torch.tensor([50, 200]), torch.tensor([200, 200]), torch.tensor([0.0, 1.0])
     oracle = Oracle(CLEAN, EPSILON)
-    arguments = (bridge, EPSILON, CLEAN, DEGRADED, NOISE, t, top, kappa, 5.0)
-    assert paired_loss(lambda x, steps: oracle.predict(x, steps, x), *arguments).max() < 1e-9
-    off = paired_loss(
-        lambda x, steps: oracle.predict(x, steps, x) + torch.tensor([0.0, 1.0]).view(2, 1, 1, 1), *arguments
-    )
+
+    def losses(error: torch.Tensor) -> torch.Tensor:
+        made = forecast(
+            lambda x, steps: oracle.predict(x, steps, x) + error.view(2, 1, 1, 1),
+            bridge, EPSILON, CLEAN, DEGRADED, NOISE, t, top, kappa,
+        )  # fmt: skip
+        return latent_loss(made, EPSILON.weight(t, 5.0), lambda answer, target: (answer - target).square(), None)
+
+    assert losses(torch.zeros(2)).max() < 1e-9
+    off = losses(torch.tensor([0.0, 1.0]))
     assert off[0] < 1e-9
     torch.testing.assert_close(off[1], EPSILON.weight(t, 5.0)[1].squeeze())
 
@@ -129,6 +136,6 @@ def test_full_detail_return_of_an_untouched_photograph_is_the_photograph():
     ("strength", "steps", "total"), [(0.5, 10, 20), (0.1, 1, 10), (0.02, 1, 50), (1.0, 4, 4), (0.3, 3, 10)]
 )
 def test_steps_are_counted_as_the_web_uis_count_them(strength, steps, total):
-    start = find_start(make_scheduler(CONFIG, sweep("ddim", strength, steps)), strength, steps)
+    start = find_start(make_scheduler(CONFIG, "ddim", "trailing"), strength, steps)
     assert (start.num_inference_steps, len(start.timesteps)) == (total, steps)
     assert abs(start.timesteps[0] - (1000 * strength - 1)) <= 1

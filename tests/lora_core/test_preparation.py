@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from lora_core import preparation
 from lora_core.errors import ConfigError, DataError, ResourceError, UserError
 from lora_core.experiment import Experiment, apply_overrides, load_experiment, load_preset
 from lora_core.files import file_digest
 from lora_core.images import list_photos
 from lora_core.preparation import create_workspace, prepare
+from lora_core.space import check_space
 from lora_core.workspace import Workspace
 
 
@@ -164,19 +164,19 @@ def test_unreadable_photographs_cost_no_twin_of_the_others(workspace: Workspace,
 
 
 def test_space_is_asked_for_before_anything_is_made(workspace: Workspace, experiment: Experiment) -> None:
-    small = preparation.check_space(workspace, experiment, 1)
-    assert preparation.check_space(workspace, experiment, 2) > small
+    small = check_space(workspace, experiment, 1)
+    assert check_space(workspace, experiment, 2) > small
     free = shutil.disk_usage(workspace.root).free
     many = ["base.model=a/b", "adapter.rank=512", "training.epochs=10000", "training.checkpoint_every=1"]
     greedy = apply_overrides(experiment, many)
     with pytest.raises(ResourceError, match=r"needs about [\d,]+ MiB"):
-        preparation.check_space(workspace, greedy, 1 + free // 10**13)
+        check_space(workspace, greedy, 1 + free // 10**13)
     assert not os.listdir(workspace.degraded)
 
 
 def test_the_latents_and_pictures_of_the_estimate(workspace: Workspace, experiment: Experiment) -> None:
     """The stated formula, by hand, for what a second round adds to the first: its checkpoints and its LoRA cells."""
-    one, two = (preparation.check_space(workspace, experiment, rounds) for rounds in (1, 2))
+    one, two = (check_space(workspace, experiment, rounds) for rounds in (1, 2))
     checkpoints, cells, pixels = 2, 3 * 1 * 1 * 3 * 2, 2 * 144 * 128
     adapter = 32 * 1_400_000 * 4
     assert two - one == (2 * checkpoints + 3) * adapter + cells * pixels * 3

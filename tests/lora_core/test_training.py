@@ -11,9 +11,10 @@ import torch
 from lora_core.data.pairs import Pair
 from lora_core.errors import TrainingError
 from lora_core.experiment import Experiment, apply_overrides, load_preset
-from lora_core.restoration import Start
+from lora_core.denoising import Start
 from lora_core.training.draws import draw
-from lora_core.training.monitor import LINE_EVERY, Monitor, read_log
+from lora_core.training.log import read_log
+from lora_core.training.monitor import LINE_EVERY, Monitor
 from lora_core.training.plan import Plan
 from lora_core.training.trackers import Trackers
 
@@ -113,17 +114,17 @@ def monitor(folder: Path, done: int = 0) -> Monitor:
 def test_a_loss_that_is_not_finite_names_its_files_and_writes_no_line(tmp_path):
     watch = monitor(tmp_path)
     for number in range(1, LINE_EVERY + 1):
-        watch.update(number, torch.tensor(0.5), 1e-3)
+        watch.update(number, {"latent": torch.tensor(0.5)}, 1e-3)
     with pytest.raises(TrainingError, match=r"update 11 \(files: photo-11.png, photo-12.png\).*learning_rate"):
         for number in range(LINE_EVERY + 1, 2 * LINE_EVERY + 1):
-            watch.update(number, torch.tensor(float("nan") if number == 11 else 0.5), 1e-3)
+            watch.update(number, {"latent": torch.tensor(float("nan") if number == 11 else 0.5)}, 1e-3)
     assert [row["update"] for row in read_log(tmp_path / "log.jsonl")] == [LINE_EVERY]
 
 
 def test_a_continued_log_forgets_what_a_killed_run_wrote_after_its_last_state(tmp_path):
     watch = monitor(tmp_path)
     for number in range(1, 3 * LINE_EVERY + 1):
-        watch.update(number, torch.tensor(float(number)), 1e-3)
+        watch.update(number, {"latent": torch.tensor(float(number))}, 1e-3)
     with (tmp_path / "log.jsonl").open("a") as file:
         file.write('{"images": 5')  # the line that the kill cut short
     monitor(tmp_path, done=LINE_EVERY)

@@ -8,7 +8,7 @@ import pytest
 
 from lora_core.data.buckets import Bucket
 from lora_core.data.pair import Pair
-from lora_core.data.views import make_view, make_views, mask_weights
+from lora_core.data.views import make_views, mask_weights
 from lora_core.errors import DataError
 from lora_core.experiment import apply_overrides, load_preset
 from lora_core.images import write_png
@@ -50,7 +50,7 @@ def test_crops_are_cut_at_the_photographs_own_scale_where_they_always_were(pair)
         np.testing.assert_array_equal(view.mask, expected[..., 0])
         assert (view.degraded[..., 2] == 200).all()
     assert mirrored == {True, False}
-    straight = make_view(pair, settings("data.flip=false"), Bucket(96, 96), 7).clean[0, :, 0].astype(int)
+    straight = make_views(pair, settings("data.flip=false"), Bucket(96, 96), [7])[0].clean[0, :, 0].astype(int)
     assert (np.diff(straight) == 1).all()
 
 
@@ -79,24 +79,24 @@ def test_buckets_scale_and_cut_all_three_alike(pair, bucket, more):
 
 def test_any_number_is_a_view_and_always_the_same(pair):
     experiment = settings("degradation.preset=pocket", "data.masks=none")
-    views = [make_view(pair, experiment, Bucket(96, 96), number) for number in (0, 1, 2, 10**9, 10**9)]
+    views = make_views(pair, experiment, Bucket(96, 96), [0, 1, 2, 10**9, 10**9])
     assert len({view.clean.tobytes() + view.degraded.tobytes() for view in views}) == 4
     assert (views[3].degraded == views[4].degraded).all()
     assert (views[0].degraded[..., 2] == 200).all(), "view 0 has the twin of the file"
     pair.degraded.unlink()
-    make_view(pair, experiment, Bucket(96, 96), 1)
+    make_views(pair, experiment, Bucket(96, 96), [1])[0]
 
 
 def test_a_photograph_without_twin_is_its_own_and_stays_clean(pair):
     plain = Pair("a", pair.clean, pair.clean)
-    view = make_view(plain, settings("degradation.preset=pocket"), Bucket(96, 96), 3)
+    view = make_views(plain, settings("degradation.preset=pocket"), Bucket(96, 96), [3])[0]
     assert plain.plain and view.clean is view.degraded and view.mask is None
 
 
 def test_alpha_is_a_mask_and_colours_below_it_stay(pair):
     write_png(pair.clean, coordinates(10), coordinates(0)[..., 0])
     alpha = Pair("a", pair.clean, pair.degraded, mask=pair.clean)
-    view = make_view(alpha, settings("data.masks=alpha"), Bucket(96, 96), 0)
+    view = make_views(alpha, settings("data.masks=alpha"), Bucket(96, 96), [0])[0]
     np.testing.assert_array_equal(view.mask, view.clean[..., 0])
 
 
@@ -117,12 +117,12 @@ def test_files_that_do_not_fit_are_named(pair, damage, values, reason):
     damage(pair)
     experiment = settings(*values)
     with pytest.raises(DataError, match=reason):
-        make_view(pair, experiment, Bucket(experiment.data.resolution, experiment.data.resolution), 0)
+        make_views(pair, experiment, Bucket(experiment.data.resolution, experiment.data.resolution), [0])[0]
 
 
 def test_a_photograph_without_alpha_is_named(pair):
     with pytest.raises(DataError, match=r"a\.png has no alpha channel"):
-        make_view(Pair("a", pair.clean, pair.degraded, mask=pair.clean), settings(), Bucket(96, 96), 0)
+        make_views(Pair("a", pair.clean, pair.degraded, mask=pair.clean), settings(), Bucket(96, 96), [0])[0]
 
 
 def test_mask_weights_are_means_of_the_cells():

@@ -31,8 +31,12 @@ def test_debiased_weights_are_one_over_the_root_of_the_signal_to_noise_ratio():
     snr = (ABAR[t] / (1 - ABAR[t])).clamp(max=1000)
     weigh = weighting_of(ObjectiveSection(weighting="debiased"))
     torch.testing.assert_close(weigh(EPSILON, t).flatten(), snr.rsqrt())
-    # An error of x0 is one of v times 1 / sqrt(1 - abar): equal errors of x0 give equal losses.
-    torch.testing.assert_close(weigh(VELOCITY, t).flatten() * (snr + 1) / snr, snr.rsqrt())
+    # An error e of x0 is one of e / sigma of the noise and of e / sqrt(1 - abar) of v: both losses are the same.
+    error = torch.tensor(0.1)
+    sigma, share = EPSILON.sigma(t).flatten(), (1 - ABAR[t]).sqrt()
+    torch.testing.assert_close(
+        weigh(VELOCITY, t).flatten() * (error / share).square(), weigh(EPSILON, t).flatten() * (error / sigma).square()
+    )
     assert torch.equal(weighting_of(ObjectiveSection(weighting="none"))(EPSILON, t), torch.ones(3, 1, 1, 1))
 
 

@@ -17,8 +17,8 @@ from lora_core.lora import load_lora
 from lora_core.preparation import prepare
 from lora_core.training import worker
 from lora_core.training.launch import run_digest
+from lora_core.training.log import read_log
 from lora_core.training.loop import Hooks, Run
-from lora_core.training.monitor import read_log
 from lora_core.training.setup import open_accelerator, set_up
 from lora_core.workspace import RoundFolder, Workspace
 from tests.test_interrupted_round import make_workspace

@@ -1,0 +1,136 @@
+"""Pictures of cells: denoised in batches across photographs and settings, finished and written in threads.
+
+A batch holds whatever can be denoised together (`Denoising.together`), so that the small grids of a race still fill it.
+Which pictures share a batch is a function of the cells and photographs asked for, never of what is already there, for
+rounding may depend on the neighbours: a killed sweep makes the same bytes again.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lora_core.bases.base import Base, to_rgb
+from lora_core.colour import COLOUR_FIXES
+from lora_core.denoising import Denoising
+from lora_core.errors import DataError
+from lora_core.images import write_png
+from lora_core.restoration import restore_latents, return_detail
+from lora_core.sweep.cells import finished, picture_path, write_manifest
+from lora_core.sweep.grid import Cell
+from lora_core.sweep.inputs import Input
+from lora_core.workspace import StudyFolder
+
+WRITERS = 2
+"""Threads that compress pictures while the next ones are denoised."""
+
+CPU_CELLS = 8192
+"""Latent cells of a batch on a CPU, eight pictures of 32 x 32; more are slower, for they outgrow its caches."""
+
+_Item = tuple[Denoising, Input]
+
+
+@dataclass(frozen=True)
+class Painter:
+    """Restores inputs with the weights in place.
+
+    Attributes:
+        seed: of the experiment, for the start noise.
+        batch: pictures denoised at once.
+        progress: told of each cell's pictures that are done.
+    """
+
+    study: StudyFolder
+    base: Base
+    seed: int
+    batch: int
+    progress: Callable[[int], object]
+
+    @torch.no_grad()
+    def paint(self, cells: Sequence[Cell], inputs: Sequence[Input], text: Tensor) -> None:
+        """Makes what is missing of these cells' pictures, and lists them in the cells' manifests.
+
+        Args:
+            text: as `restore_latents` wants it.
+
+        Raises:
+            DataError: the base answers with values that are not finite.
+        """
+        names = [one.name for one in inputs]
+        groups: dict[object, list[Cell]] = defaultdict(list)
+        for cell in cells:
+            groups[cell.denoising.together].append(cell)
+        for group in groups.values():
+            if not all(finished(self.study, cell.id, names) for cell in group):
+                self._paint_group(group, inputs, text)
+                for cell in group:
+                    write_manifest(self.study, cell.row(), names)
+            self.progress(len(group) * len(names))
+
+    def _paint_group(self, cells: list[Cell], inputs: Sequence[Input], text: Tensor) -> None:
+        of: dict[Denoising, list[Cell]] = defaultdict(list)
+        for cell in cells:
+            of[cell.denoising].append(cell)
+        with ThreadPoolExecutor(WRITERS) as pool:
+            written: list[Future[None]] = []
+            for chunk in self._chunks(list(of), inputs):
+                if all(self._path(cell, one).exists() for how, one in chunk for cell in of[how]):
+                    continue
+                for cell, one, picture in self._pictures(chunk, of, text):
+                    if not (path := self._path(cell, one)).exists():
+                        written.append(pool.submit(write_png, path, picture))
+                while len(written) > 8 * self.batch:
+                    written.pop(0).result()
+            for file in written:
+                file.result()
+
+    def _chunks(self, denoisings: list[Denoising], inputs: Sequence[Input]) -> Iterator[list[_Item]]:
+        """Batches of one picture size."""
+        by_size: dict[torch.Size, list[_Item]] = defaultdict(list)
+        for one in inputs:
+            for how in denoisings:
+                by_size[one.latents.shape].append((how, one))
+        for (_, height, width), items in by_size.items():
+            count = self.batch
+            if self.base.device.type == "cpu":
+                count = max(1, min(count, CPU_CELLS // (height * width)))
+            for first in range(0, len(items), count):
+                yield items[first : first + count]
+
+    def _pictures(
+        self, chunk: list[_Item], of: dict[Denoising, list[Cell]], text: Tensor
+    ) -> Iterator[tuple[Cell, Input, np.ndarray]]:
+        degraded = torch.stack([one.latents for _, one in chunk])
+        noise = torch.stack([one.noise(self.seed, how.seed) for how, one in chunk]).to(degraded.device)
+        latents = restore_latents(self.base, degraded, text, [how for how, _ in chunk], noise)
+        decoded = self._decode(latents)
+        if not torch.isfinite(decoded).all():
+            names = ", ".join(dict.fromkeys(one.name for _, one in chunk))
+            raise DataError(f"the base gave values that are not finite for {names}; use base.precision=bf16 or fp32")
+        by_finish: dict[tuple[float, str], list[tuple[int, Cell]]] = defaultdict(list)
+        for row, (how, _) in enumerate(chunk):
+            for cell in of[how]:
+                by_finish[cell.detail_return, cell.colour_fix].append((row, cell))
+        for (share, fix), places in by_finish.items():
+            rows = [row for row, _ in places]
+            dropped, source = (
+                torch.stack([getattr(chunk[row][1], part) for row in rows]) for part in ("dropped", "pixels")
+            )
+            pictures = to_rgb(COLOUR_FIXES[fix](return_detail(decoded[rows], dropped, share), source))
+            for (row, cell), picture in zip(places, pictures, strict=True):
+                one = chunk[row][1]
+                yield cell, one, np.ascontiguousarray(picture[: one.size[0], : one.size[1]])
+
+    def _decode(self, latents: Tensor) -> Tensor:
+        """On a CPU one by one: a decoder gains nothing from a batch there and its layers outgrow the caches."""
+        if self.base.device.type != "cpu":
+            return self.base.decode(latents)
+        return torch.cat([self.base.decode(one[None]) for one in latents])
+
+    def _path(self, cell: Cell, one: Input) -> Path:
+        return picture_path(self.study, cell.id, one.name)

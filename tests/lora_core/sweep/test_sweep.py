@@ -1,0 +1,171 @@
+"""A sweep of two made-up checkpoints of the miniature, with a race and without."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lora_core.bases.stable_diffusion import open_base
+from lora_core.errors import DataError, UserError
+from lora_core.experiment import Experiment, apply_overrides, load_preset
+from lora_core.files import read_json, write_json
+from lora_core.images import list_photos, read_rgb, write_png
+from lora_core.lora import attach, save_lora
+from lora_core.preparation import prepare
+from lora_core.scoring import score_round
+from lora_core.sweep.launch import sweep_digest, swept
+from lora_core.sweep.worker import Sweep, sweep
+from lora_core.workspace import StudyFolder, Workspace
+
+SETTINGS = [
+    "name=mini", "data.test_size=64", "adapter.rank=2", "adapter.alpha=2", "scoring.perceptual=gmsd",
+    "sweep.strengths=[0.05, 0.6]", "sweep.start_noises=[0.0, 1.0]", "sweep.lora_scales=[0.5, 1.0]",
+    "sweep.detail_returns=[1.0]", "sweep.colour_fixes=[none, wavelet]", "sweep.batch=5",
+]  # fmt: skip
+PHOTOS = 7
+
+
+@pytest.fixture(scope="module")
+def trained(miniature: Path, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Workspace, Experiment]:
+    """A workspace of seven test photographs and a round with two checkpoints of random weights."""
+    workspace = Workspace(tmp_path_factory.mktemp("sweep"))
+    workspace.create()
+    sources = [read_rgb(path) for path in list_photos(photos)]
+    for number in range(PHOTOS + 2):
+        folder = workspace.targets if number >= PHOTOS else workspace.test
+        turned = np.rot90(sources[number % len(sources)], number // len(sources))
+        write_png(folder / f"photo-{number}.png", np.ascontiguousarray(turned))
+    experiment = apply_overrides(load_preset("pocket"), [f"base.model={miniature}", *SETTINGS])
+    prepare(workspace, experiment)
+    folder, checkpoints = workspace.study("mini").round(0), []
+    adapter = attach(open_base(experiment.base), experiment.adapter, 0)
+    for epoch in (1, 2):
+        for number, parameter in enumerate(adapter.parameters()):
+            generator = torch.Generator().manual_seed(100 * epoch + number)
+            parameter.data = torch.randn(parameter.shape, generator=generator) * 0.02
+        row = save_lora(adapter, folder.checkpoints / f"mini-{epoch:06d}", {})
+        checkpoints.append({"epoch": epoch, **row})
+    write_json(folder.training_done, {"checkpoints": checkpoints})
+    return workspace, experiment
+
+
+def copy_of(trained: tuple[Workspace, Experiment], root: Path, *settings: str) -> tuple[Workspace, Experiment]:
+    shutil.copytree(trained[0].root, root, dirs_exist_ok=True)
+    return Workspace(root), apply_overrides(trained[1], list(settings))
+
+
+def bytes_of(study: StudyFolder) -> dict[str, bytes]:
+    paths = [*study.cells.rglob("*"), *study.root.glob("round-*/sweep.json")]
+    return {str(path.relative_to(study.root)): path.read_bytes() for path in paths if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def raced(trained, tmp_path_factory) -> tuple[Workspace, Experiment]:
+    made = copy_of(trained, tmp_path_factory.mktemp("raced"))
+    sweep(*made, 0)
+    return made
+
+
+def test_the_race_drops_settings_and_says_so(raced):
+    workspace, _ = raced
+    study = workspace.study("mini")
+    done = read_json(study.round(0).sweep_done)
+    assert len(done["cells"]) == 2 * 2 * 2 * (1 + 2 * 2) and len(set(done["test"])) == PHOTOS
+    (stage,) = done["race"]["stages"]
+    gone = {one["id"] for one in stage["dropped"]}
+    assert stage["photos"] == 5 and 0 < len(gone) < len(done["cells"])
+    for row in done["cells"]:
+        assert row["photos"] == (5 if row["id"] in gone else PHOTOS)
+        manifest = read_json(study.cells / row["id"] / "cell.json")
+        assert manifest["photos"].keys() == set(done["test"][: row["photos"]])
+        assert len(list((study.cells / row["id"]).glob("*.png"))) == row["photos"]
+    assert {row["kind"] for row in done["cells"] if row["photos"] == PHOTOS} == {"lora", "base"}
+    assert done["race"]["evaluations"] < done["race"]["exhaustive_evaluations"] == PHOTOS * 4 * (1 + 2 * 2)
+    assert {row["lora_scale"] for row in done["cells"] if row["kind"] == "base"} == {None}
+
+
+def test_the_scores_name_what_was_dropped_and_never_let_it_win(raced):
+    workspace, experiment = raced
+    concluded = score_round(workspace, experiment, 0)
+    done = read_json(workspace.study("mini").round(0).sweep_done)
+    through = {row["id"] for row in done["cells"] if row["photos"] == PHOTOS}
+    assert concluded["winner"]["id"] in through and concluded["base"]["id"] in through
+    assert set(concluded["front"]) <= through
+    assert concluded["winner"]["dropped_after"] is None and concluded["winner"]["photos"] == PHOTOS
+
+
+def test_what_was_killed_goes_on_to_the_same_bytes(raced, tmp_path):
+    workspace, experiment = copy_of(raced, tmp_path)
+    study = workspace.study("mini")
+    expected = bytes_of(study)
+    assert swept(study, study.round(0), sweep_digest(workspace, experiment, 0))
+    done = read_json(study.round(0).sweep_done)
+    study.round(0).sweep_done.unlink()
+    for number, row in enumerate(done["cells"]):  # as a kill in the last stage, or in the first, would leave them
+        folder = study.cells / row["id"]
+        if number % 3 == 0:
+            shutil.rmtree(folder)
+        elif number % 3 == 1:
+            (folder / "cell.json").unlink()
+            (folder / f"{done['test'][2]}.png").unlink()
+    assert not swept(study, study.round(0), sweep_digest(workspace, experiment, 0))
+    sweep(workspace, experiment, 0)
+    assert bytes_of(study) == expected
+
+
+def test_without_a_race_every_cell_sees_all_and_shared_pictures_agree(trained, raced, tmp_path):
+    workspace, experiment = copy_of(trained, tmp_path, "sweep.race=false")
+    sweep(workspace, experiment, 0)
+    study, other = workspace.study("mini"), raced[0].study("mini")
+    done = read_json(study.round(0).sweep_done)
+    assert done["race"] is None and {row["photos"] for row in done["cells"]} == {PHOTOS}
+    pictures = sorted(other.cells.glob("*/*.png"))
+    assert len(pictures) > 200
+    for path in pictures:
+        same = study.cells / path.parent.name / path.name
+        assert np.abs(read_rgb(path).astype(int) - read_rgb(same)).max() <= 1, path
+
+
+def test_fewer_photographs_than_the_race_needs_are_named(trained, tmp_path, caplog):
+    workspace, experiment = copy_of(trained, tmp_path, "data.test_limit=5", "sweep.strengths=[0.05]")
+    done = Sweep(workspace, experiment, 0).run()
+    assert done["race"] is None and {row["photos"] for row in done["cells"]} == {5}
+    assert "needs more than 5 test photographs, there are 5" in caplog.text
+
+
+def test_a_weaker_lora_is_nearer_to_the_base(raced):
+    """The scale is a dial: pictures at half scale lie between the base's and those at full scale."""
+    study = raced[0].study("mini")
+    done = read_json(study.round(0).sweep_done)
+    alike = ("strength", "start_noise", "steps", "detail_return", "colour_fix", "seed")
+    wanted = {"strength": 0.6, "start_noise": 0.0, "steps": 1, "detail_return": 1.0, "colour_fix": "none", "seed": 0}
+    of = {
+        (row["epoch"], row["lora_scale"]): study.cells / row["id"] / f"{done['test'][0]}.png"
+        for row in done["cells"]
+        if {key: row[key] for key in alike} == wanted
+    }
+    base = read_rgb(of[None, None]).astype(float)
+    for epoch in (1, 2):
+        half, full = (np.abs(read_rgb(of[epoch, scale]) - base).mean() for scale in (0.5, 1.0))
+        assert 0 < half < full
+
+
+def test_a_checkpoint_that_is_gone_changed_or_damaged_is_named(trained, tmp_path):
+    workspace, experiment = copy_of(trained, tmp_path, "adapter.formats=diffusers")
+    folder = workspace.study("mini").round(0)
+    rows = read_json(folder.training_done)["checkpoints"]
+    file = folder.root / rows[1]["file"]
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-100])
+    with pytest.raises(DataError, match=rf"{file.name} is not the file that was trained"):
+        Sweep(workspace, experiment, 0)
+    file.unlink()
+    with pytest.raises(DataError, match=rf"{file.name} is missing"):
+        Sweep(workspace, experiment, 0)
+    file.write_bytes(whole)
+    loaded = folder.root / rows[1]["diffusers"] / "pytorch_lora_weights.safetensors"
+    loaded.write_bytes(loaded.read_bytes()[:-100])
+    with pytest.raises(UserError, match=r"pytorch_lora_weights\.safetensors"):
+        Sweep(workspace, experiment, 0).run()
