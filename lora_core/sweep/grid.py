@@ -1,6 +1,6 @@
 """The grid of a sweep as plain data: cells that know their name, in order of computation. Imports no torch."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,11 @@ class Cell:
     def kind(self) -> str:
         """ "lora" or "base"."""
         return "base" if self.checkpoint.folder is None else "lora"
+
+    @property
+    def walk(self) -> Hashable:
+        """What denoises it: cells of one walk differ only in what comes after the decoder."""
+        return self.checkpoint, self.lora_scale, self.denoising
 
     def row(self) -> dict[str, Any]:
         """The cell as JSON: its columns in the tables."""

@@ -5,13 +5,15 @@ Two rules, both on the composite of the same photographs, in the manner of racin
 
 - *worse*: Wilcoxon's signed-rank test (1945), one-sided and paired by photograph, says that the leader of the moment is
   better at the wanted confidence.
-- *outranked*: of what is left, only the best by mean go on, so that the whole race has a price that is known before.
+- *outranked*: of what is left, the best by mean go on whose denoiser evaluations are a third of those that ran, so
+  that the price of a race is known before it starts. Settings that share their denoising (a detail return, a colour
+  fix) go on together, for they cost nothing more.
 
 The bare base runs a race of its own: the report wants its best setting as well. Imports no torch.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -21,7 +23,23 @@ from scipy import stats  # type: ignore[import-untyped]
 GROWTH = 2
 """Each stage ends with so many times the photographs of the one before."""
 KEEP = 1 / 3
-"""Share of a stage's settings that may go on at most."""
+"""Share of a stage's denoiser evaluations that the next one may cost for each photograph."""
+
+
+@dataclass(frozen=True)
+class Runner:
+    """A setting in the race.
+
+    Attributes:
+        walk: what denoises it; settings of one walk share its pictures up to the decoder.
+        evaluations: denoiser evaluations of the walk for one photograph.
+        scores: composites of the photographs so far, the same for all runners.
+    """
+
+    id: str
+    walk: Hashable
+    evaluations: int
+    scores: Sequence[float]
 
 
 @dataclass(frozen=True)
@@ -69,33 +87,46 @@ def stages(photos: int, confidence: float) -> tuple[int, ...]:
     return (*ends, photos)
 
 
-def judge(scores: Mapping[str, Sequence[float]], confidence: float, most: int | None = None) -> list[Dropped]:
+def judge(runners: Sequence[Runner], confidence: float, keep: float = KEEP) -> list[Dropped]:
     """Who leaves the race.
 
     Args:
-        scores: composites by setting; of the same photographs in the same order, at least one setting.
-        most: how many may stay; None: the share `KEEP`.
+        runners: at least one.
+        keep: share of their evaluations that may go on.
 
     Returns:
-        In the order of `scores`; never the leader, which is the first of equals.
+        In the order of the runners; never the leader, which is the first of equals.
     """
-    ids, table = list(scores), np.array(list(scores.values()))
+    table = np.array([one.scores for one in runners])
     means = table.mean(axis=1)
     leader = int(means.argmax())
     ahead = table[leader] - table
-    certain = _p_values(ahead)
-    ranks = np.argsort(np.argsort(-means, kind="stable"), kind="stable")
-    room = max(1, math.ceil(len(ids) * KEEP)) if most is None else most
-    worse = (certain < 1 - confidence) & (np.arange(len(ids)) != leader)
-    # Ranks among those that stay: who is certainly worse does not take a place.
-    ranks -= np.array([int((worse & (ranks < rank)).sum()) for rank in ranks])
+    p = _p_values(ahead)
+    worse = p < 1 - confidence
+    order = [row for row in np.argsort(-means, kind="stable") if not worse[row]]
+    walks = _affordable([runners[row] for row in order], keep * sum(_prices(runners).values()))
     return [
         Dropped(
-            name, ids[leader], float(-ahead[row].mean()), float(certain[row]), "worse" if worse[row] else "outranked"
+            one.id, runners[leader].id, float(-ahead[row].mean()), float(p[row]), "worse" if worse[row] else "outranked"
         )
-        for row, name in enumerate(ids)
-        if worse[row] or (ranks[row] >= room and row != leader)
+        for row, one in enumerate(runners)
+        if row != leader and (worse[row] or one.walk not in walks)
     ]
+
+
+def _prices(runners: Sequence[Runner]) -> dict[Hashable, int]:
+    return {one.walk: one.evaluations for one in runners}
+
+
+def _affordable(ranked: Sequence[Runner], budget: float) -> set[Hashable]:
+    """The walks of the best runners while their evaluations fit; the leader's always does."""
+    walks: set[Hashable] = set()
+    for one in ranked:
+        budget -= one.evaluations if one.walk not in walks else 0
+        if walks and budget < 0:
+            break
+        walks.add(one.walk)
+    return walks
 
 
 def _p_values(ahead: np.ndarray) -> np.ndarray:

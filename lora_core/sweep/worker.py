@@ -7,7 +7,8 @@ of them, so a killed sweep goes on where it was and ends the same.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
+from functools import cached_property
 from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ from lora_core.sweep.grid import Cell, Checkpoint, Reference, grid_digest, make_
 from lora_core.sweep.inputs import Input, encode_inputs
 from lora_core.sweep.launch import sweep_digest
 from lora_core.sweep.painter import Painter
-from lora_core.sweep.race import Stage, judge, stages
+from lora_core.sweep.race import Runner, Stage, judge, stages
 from lora_core.sweep.references import references_of, save_references
 from lora_core.workspace import RoundFolder, Workspace
 
@@ -115,29 +116,36 @@ class Sweep:
 
     def _judge(self, alive: Sequence[Cell], photos: int) -> Stage:
         """Every kind of cell by itself: LoRAs among LoRAs, settings of the bare base among themselves."""
-        section, names = self.experiment.scoring, self.names[:photos]
-        scorer = Scorer(self.study, self.names, section)
-        inputs = {row["photo"]: row for row in scorer.rows(self._input().id, self.names)}
-        rows = scorer.many([cell.id for cell in alive], names)
+        section = self.experiment.scoring
+        inputs = {row["photo"]: row for row in self._scorer.rows(self._input().id, self.names)}
+        rows = self._scorer.many([cell.id for cell in alive], self.names[:photos])
         dropped = []
         for kind in ("lora", "base"):
-            scores = {cell.id: composites(rows[cell.id], inputs, section) for cell in alive if cell.kind == kind}
-            dropped += judge(scores, self.experiment.sweep.race_confidence) if scores else []
+            runners = [
+                Runner(cell.id, cell.walk, cell.denoising.evaluations, composites(rows[cell.id], inputs, section))
+                for cell in alive
+                if cell.kind == kind
+            ]
+            dropped += judge(runners, self.experiment.sweep.race_confidence) if runners else []
         return Stage(photos, len(alive), dropped)
 
     def _told(self, told: list[Stage], seen: dict[Cell, int]) -> dict[str, Any]:
         """The race for the report: what was dropped, when, and what it saved."""
-        photos: dict[Any, int] = {}
+        price = {cell.walk: cell.denoising.evaluations for cell in seen}
+        photos: dict[Hashable, int] = {}
         for cell, count in seen.items():
-            key = (cell.checkpoint, cell.lora_scale, cell.denoising)
-            photos[key] = max(count, photos.get(key, 0))
+            photos[cell.walk] = max(count, photos.get(cell.walk, 0))
         return {
             "confidence": self.experiment.sweep.race_confidence,
             "photos": len(self.names),
-            "evaluations": sum(how.evaluations * count for (_, _, how), count in photos.items()),
-            "exhaustive_evaluations": sum(how.evaluations * len(self.names) for _, _, how in photos),
+            "evaluations": sum(price[walk] * count for walk, count in photos.items()),
+            "exhaustive_evaluations": sum(price.values()) * len(self.names),
             "stages": [stage.row() for stage in told],
         }
+
+    @cached_property
+    def _scorer(self) -> Scorer:
+        return Scorer(self.study, self.names, self.experiment.scoring)
 
     def _input(self) -> Reference:
         return next(one for one in self.references if one.name == "input")
