@@ -34,12 +34,14 @@ class Runner:
         walk: what denoises it; settings of one walk share its pictures up to the decoder.
         evaluations: denoiser evaluations of the walk for one photograph.
         scores: composites of the photographs so far, the same for all runners.
+        feasible: whether it meets the experiment's constraints so far; who does not ranks behind all who do.
     """
 
     id: str
     walk: Hashable
     evaluations: int
     scores: Sequence[float]
+    feasible: bool = True
 
 
 @dataclass(frozen=True)
@@ -95,16 +97,16 @@ def judge(runners: Sequence[Runner], confidence: float, keep: float = KEEP) -> l
         keep: share of their evaluations that may go on.
 
     Returns:
-        In the order of the runners; never the leader, which is the first of equals.
+        In the order of the runners; never the leader, the first of equals.
     """
     table = np.array([one.scores for one in runners])
     means = table.mean(axis=1)
-    leader = int(means.argmax())
+    ranked = np.lexsort((-means, [not one.feasible for one in runners]))
+    leader = int(ranked[0])
     ahead = table[leader] - table
     p = _p_values(ahead)
     worse = p < 1 - confidence
-    order = [row for row in np.argsort(-means, kind="stable") if not worse[row]]
-    walks = _affordable([runners[row] for row in order], keep * sum(_prices(runners).values()))
+    walks = _affordable([runners[row] for row in ranked if not worse[row]], keep * sum(_prices(runners).values()))
     return [
         Dropped(
             one.id, runners[leader].id, float(-ahead[row].mean()), float(p[row]), "worse" if worse[row] else "outranked"

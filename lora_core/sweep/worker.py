@@ -28,7 +28,9 @@ from lora_core.process import child_main, only_one
 from lora_core.progress import progress_bar
 from lora_core.randomness import shuffled_index
 from lora_core.restoration import denoisings_of
-from lora_core.scoring import Scorer, composites
+from lora_core.scoring import Scorer
+from lora_core.scoring.constraints import add_feasible, constraints_of
+from lora_core.scoring.tables import mean_rows, photo_rows
 from lora_core.sweep.cells import write_compared
 from lora_core.sweep.grid import Cell, Checkpoint, Reference, grid_digest, make_cells
 from lora_core.sweep.inputs import Input, encode_inputs
@@ -117,12 +119,24 @@ class Sweep:
     def _judge(self, alive: Sequence[Cell], photos: int) -> Stage:
         """Every kind of cell by itself: LoRAs among LoRAs, settings of the bare base among themselves."""
         section = self.experiment.scoring
-        inputs = {row["photo"]: row for row in self._scorer.rows(self._input().id, self.names)}
-        rows = self._scorer.many([cell.id for cell in alive], self.names[:photos])
+        start = self._input()
+        scores = self._scorer.many([cell.id for cell in alive], self.names[:photos])
+        scores[start.id] = self._scorer.rows(start.id, self.names)
+        entries = [start.row(), *(cell.row() for cell in alive)]
+        by_photo = photo_rows(entries, scores, section)
+        means = mean_rows(entries, by_photo, self._scorer.perceptual.name)
+        add_feasible(means, constraints_of(section))
+        feasible = {row["id"] for row in means if row["feasible"]}
         dropped = []
         for kind in ("lora", "base"):
             runners = [
-                Runner(cell.id, cell.walk, cell.denoising.evaluations, composites(rows[cell.id], inputs, section))
+                Runner(
+                    cell.id,
+                    cell.walk,
+                    cell.denoising.evaluations,
+                    [row["composite"] for row in by_photo[cell.id]],
+                    cell.id in feasible,
+                )
                 for cell in alive
                 if cell.kind == kind
             ]

@@ -75,3 +75,13 @@ def test_equal_settings_and_a_single_one_never_drop_the_leader():
     same = [Runner(name, name, 1, [1.0, 2.0, 3.0]) for name in "abc"]
     assert [one.id for one in judge(same, 0.5)] == ["b", "c"]
     assert judge(same[:1], 0.95) == []
+
+
+def test_who_breaks_a_constraint_leads_only_where_all_do():
+    runners = field(1.0, 0.6, 0.0)
+    bad = replace(runners[0], feasible=False)
+    gone = judge([bad, *runners[1:]], 0.95, keep=1)
+    assert [(one.id, one.rival) for one in gone] == [("cell-2", "cell-1")]  # better than the leader, it is not worse
+    assert [one.id for one in judge([bad, *runners[1:]], 0.95)] == ["cell-0", "cell-2"]  # but has no place
+    broken = [replace(one, feasible=False) for one in runners]
+    assert {one.rival for one in judge(broken, 0.95)} == {"cell-0"}
