@@ -134,8 +134,8 @@ def make_run(options: Any, rank: int, batch: int, compiled: bool) -> Run:
     text = torch.randn(1, 77, base.unet.config.cross_attention_dim, generator=generator).to(base.device)
     starts = starts_of(base.scheduler_config, experiment.sweep)
     batches = BatchMaker(
-        experiment, plan, views, [""] * len(pairs), lambda captions: text.expand(len(captions), -1, -1), starts,
-        base.device,
+        experiment, plan, views, [""] * len(pairs), lambda captions: lambda: text.expand(len(captions), -1, -1),
+        starts, base.device,
     )  # fmt: skip
     optimiser = make_optimiser(adapter, experiment.training)
     schedule = make_schedule(optimiser, experiment.training, plan.updates)
