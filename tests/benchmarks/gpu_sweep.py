@@ -3,8 +3,8 @@
     python tests/benchmarks/gpu_sweep.py [--batches 4 8 16] [--photos 16]
 
 Denoising strength 0.5 of 20 inference steps, which are 10 denoiser evaluations, no guidance, a LoRA of rank 16 beside
-the bf16 weights; from encoded photographs to PNG files. Printed for every batch: pictures/s and peak memory; the goal is
-10 pictures/s. `--miniature --device cpu` runs the same code where there is no GPU; its numbers mean nothing.
+the bf16 weights; from encoded photographs to PNG files. Printed for every batch: pictures/s and peak memory; the goal
+is 10 pictures/s. `--miniature --device cpu` runs the same code where there is no GPU; its numbers mean nothing.
 """
 
 import argparse
