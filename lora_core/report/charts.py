@@ -10,7 +10,6 @@ from lora_core.report.svg import (
     FONT,
     Box,
     dot,
-    element,
     line,
     path,
     picture,
@@ -21,17 +20,20 @@ from lora_core.report.svg import (
 )
 from lora_core.report.words import signed
 
+_BOLD = 1.22
+"""How much wider strong text is."""
 _LOG_RANGE = 4.0
 """A loss that falls by more than this factor is drawn on a logarithmic axis."""
 
 
 @dataclass(frozen=True)
 class RoundMark:
-    """A round on the chart of rounds: its composite in points and what it says on hover."""
+    """A round on the chart of rounds: its composite in points, what it says on hover, whether it is the best."""
 
     number: int
     composite: float
     title: str
+    best: bool
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ def rounds_chart(marks: Sequence[RoundMark], levels: Sequence[Level], width: flo
     """Composite by round with the best so far, the input at 0 and other references as level lines.
 
     Args:
-        marks: at least one.
+        marks: at least one, one of them the best.
         levels: lines to compare with; the input at 0 is always one.
     """
     height = 300.0
@@ -65,12 +67,12 @@ def rounds_chart(marks: Sequence[RoundMark], levels: Sequence[Level], width: flo
         corners += [(area.x(mark.number), corners[-1][1]), (area.x(mark.number), area.y(value))]
     if len(marks) > 1:
         parts.append(path(corners, "best-so-far", "best so far"))
-    top = max(marks, key=lambda mark: mark.composite)
+    top = next(mark for mark in marks if mark.best)
     for mark in marks:
         kind = "mark winner" if mark is top else "mark lora"
         parts.append(dot(area.x(mark.number), area.y(mark.composite), 6 if mark is top else 4.5, kind, mark.title))
     above = area.y(top.composite) - 12
-    parts.append(text(area.x(top.number), above, signed(top.composite, 2), "middle", "value"))
+    parts.append(text(area.x(top.number), above, signed(top.composite, 2), "middle", "value halo"))
     label = f"Composite of {len(marks)} rounds; the best is round {top.number} with {signed(top.composite, 2)} points."
     return picture(width, height, label, *parts)
 
@@ -97,98 +99,6 @@ def _level_lines(area: Frame, levels: Sequence[Level]) -> list[Markup]:
         parts.append(line(area.left, height, area.right, height, f"level {level.kind}"))
         parts.append(text(area.right + 8, label + FONT * 0.34, _level_label(level), kind="mark-label"))
     return parts
-
-
-@dataclass(frozen=True)
-class HeatMap:
-    """A table of composites.
-
-    Attributes:
-        rows, columns: their names.
-        cells: (value or None, hover text) by row and column.
-        marked: (row, column) of the winner, where it is in this table.
-        limit: the value, up and down, at which the colour is full; above 0.
-    """
-
-    rows: list[str]
-    columns: list[str]
-    cells: list[list[tuple[float | None, str]]]
-    marked: tuple[int, int] | None
-    limit: float
-
-
-def heat_map(heat: HeatMap, width: float) -> Markup:
-    """Checkpoint by strength, coloured from worse than the input over neutral (0) to better, with the numbers.
-
-    The chart is wider than `width` where the numbers would not fit otherwise.
-    """
-    left = max(text_width(name) for name in (*heat.rows, "checkpoint")) + 12
-    needed = max(text_width(signed(value, 2)) for row in heat.cells for value, _ in row if value is not None) + 10
-    step = min(96.0, max(needed, (width - left) / len(heat.columns)))
-    tall, top = 34.0, 48.0
-    total = max(left + step * len(heat.columns), left + 300)
-    parts = [text(left - 10, 40, "checkpoint", "end", "axis-title")]
-    parts.append(text(left, FONT, "denoise strength", kind="axis-title"))
-    parts += [text(left + step * (at + 0.5), 40, name, "middle", "tick") for at, name in enumerate(heat.columns)]
-    for at, (name, row) in enumerate(zip(heat.rows, heat.cells, strict=True)):
-        y = top + tall * at
-        parts.append(text(left - 10, y + tall / 2 + FONT * 0.34, name, "end", "tick"))
-        for column, (value, title) in enumerate(row):
-            parts.append(_cell(left + step * column, y, step, tall, value, title, heat.limit))
-    if heat.marked:
-        row_at, column = heat.marked
-        parts.append(
-            element(
-                "rect",
-                x=left + step * column + 1.5,
-                y=top + tall * row_at + 1.5,
-                width=step - 3,
-                height=tall - 3,
-                rx=4,
-                class_="marked",
-            )
-        )
-    bottom = top + tall * len(heat.rows) + 18
-    parts.append(_colour_key(left, bottom, heat.limit))
-    label = f"Composite by checkpoint and strength, {len(heat.rows)} by {len(heat.columns)}."
-    return picture(total, bottom + 32, label, *parts)
-
-
-def _cell(x: float, y: float, width: float, height: float, value: float | None, title: str, limit: float) -> Markup:
-    if value is None:
-        return text(x + width / 2, y + height / 2 + FONT * 0.34, "–", "middle", "tick")
-    share = min(1.0, abs(value) / limit)
-    kind = "cell better" if value > 0 else "cell worse"
-    box = element(
-        "rect", x=x + 1, y=y + 1, width=width - 2, height=height - 2, rx=4, class_=kind, style=f"--mix:{share:.0%}"
-    )
-    number = text(x + width / 2, y + height / 2 + FONT * 0.34, signed(value, 2), "middle", "cell-number")
-    return element("g", element("title", title), box, number)
-
-
-def _colour_key(left: float, top: float, limit: float) -> Markup:
-    steps = 10
-    parts = []
-    for index in range(-steps, steps + 1):
-        kind = "cell better" if index > 0 else "cell worse"
-        parts.append(
-            element(
-                "rect",
-                x=left + (index + steps) * 9 + 1,
-                y=top,
-                width=9,
-                height=8,
-                class_=kind,
-                style=f"--mix:{abs(index) / steps:.0%}",
-            )
-        )
-    middle, right = left + steps * 9 + 5.5, left + (2 * steps + 1) * 9 + 1
-    parts += [
-        text(left + 1, top + 24, f"≤ {signed(-limit, 1)}", kind="tick"),
-        text(middle, top + 24, "0 = input", "middle", "tick"),
-        text(right, top + 24, f"≥ {signed(limit, 1)}", "end", "tick"),
-    ]
-    return element("g", *parts)
 
 
 @dataclass(frozen=True)
@@ -315,7 +225,7 @@ def curves_chart(
     values = [value for one in frame_of or series for value in (one.raw if frame_of or one in raw else one.smooth)]
     y = log_axis(f"{title}, log scale", values) if log else linear_axis(title, values, height - 72, vertical=True)
     named = [one for one in series if len(series) <= 5 or one.best] if len(series) > 1 else []
-    margin = max((text_width(one.name) for one in named), default=0) + 14
+    margin = max((text_width(one.name) * (_BOLD if one.best else 1) for one in named), default=0) + 14
     last = max(one.images[-1] for one in frame_of or series)
     x = linear_axis("images seen", [0.0, last], width - margin - left_margin(y), vertical=False, pad=0.0)
     area = frame(width, height, x, y, margin)

@@ -28,7 +28,7 @@ def validation_series(one: RoundData, best: bool) -> Series | None:
     if len(rows) < 2:
         return None
     images, losses = [row["images"] for row in rows], [row["loss"] for row in rows]
-    return Series(f"round {one.number}", images, losses, losses, best)
+    return Series(_name(one), images, losses, losses, best)
 
 
 def _series(one: RoundData, values: Sequence[float], best: bool, *, smoothed: bool) -> Series | None:
@@ -36,7 +36,11 @@ def _series(one: RoundData, values: Sequence[float], best: bool, *, smoothed: bo
         return None
     images, raw = thinned(one.curve.images, values, _POINTS)
     smooth = smooth_line(images, raw, _BANDWIDTH) if smoothed else raw
-    return Series(f"round {one.number}", images.tolist(), raw.tolist(), smooth.tolist(), best)
+    return Series(_name(one), images.tolist(), raw.tolist(), smooth.tolist(), best)
+
+
+def _name(one: RoundData) -> str:
+    return f"round {one.number}, stopped" if one.pruned else f"round {one.number}"
 
 
 def thinned(at: Sequence[float], values: Sequence[float], points: int) -> tuple[np.ndarray, np.ndarray]:

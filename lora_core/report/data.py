@@ -1,7 +1,7 @@
 """What the report is made from: the files of the finished rounds, read once."""
 
-import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,9 +10,22 @@ import polars as pl
 from lora_core.errors import DataError
 from lora_core.experiment import Experiment, load_experiment
 from lora_core.files import read_json
+from lora_core.judging import Judgement, read_judgements
+from lora_core.scoring.conclusions import rank
+from lora_core.scoring.tables import SETTINGS
+from lora_core.training.log import read_log
 from lora_core.workspace import RoundFolder, StudyFolder, Workspace
 
 Row = dict[str, Any]
+
+_COLUMNS = {
+    **SETTINGS,
+    **dict.fromkeys(("dropped_after",), pl.Int64),
+    **dict.fromkeys(("composite_low", "composite_high", "p_input", "p_champion"), pl.Float64),
+    "feasible": pl.Boolean,
+}
+_RESULT: Row = {"race": None, "constraints": [], "advice": [], "diagnosis": [], "pruned": False, "pruned_because": None}
+"""What rounds of an earlier version lack: it is absent from their page, not invented."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +50,7 @@ class RoundData:
     Attributes:
         experiment: as this round ran it.
         result: its manifest, `result.json`.
-        training: `training/done.json`.
+        training: `training/done.json`; without checkpoints where the round was stopped before it was written.
     """
 
     number: int
@@ -48,9 +61,14 @@ class RoundData:
     curve: Curve
 
     @property
+    def pruned(self) -> bool:
+        """Whether it was stopped as hopeless, and therefore has no scores and no winner."""
+        return bool(self.result["pruned"])
+
+    @property
     def winner(self) -> Row:
-        """The best LoRA cell of the round, a row of its score table."""
-        return self.result["winner"]
+        """The best LoRA cell of a scored round, a row of its score table."""
+        return _row(self.result["winner"])
 
     @property
     def composite(self) -> float:
@@ -65,33 +83,61 @@ class RoundData:
 
 @dataclass(frozen=True)
 class StudyData:
-    """All finished rounds of an experiment, at least one.
+    """All finished rounds of an experiment, at least one of them scored.
 
     Attributes:
+        rounds: those that were scored.
+        pruned: those that were stopped early and have no scores.
         unfinished: numbers of the rounds that were begun and have no manifest.
-        best: the round whose winner has the highest composite; the earliest of equals.
-        scores: rows of the best round's score table, best composite first.
+        best: the round whose winner ranks highest (`lora_core.scoring.rank`); the earliest of equals.
+        scores: rows of the best round's score table, best composite first, those that the race dropped last.
+        by_photo: rows of the best round's table by photograph: by cell, then by photograph.
+        degradations: rows of the best round's table by degradation.
         conventions: what each score means, as it is stored with that table.
-        photo_scores: rows of the best round's table by photograph.
+        judgements: what people preferred, of any round.
     """
 
     workspace: Workspace
     experiment: Experiment
     folder: StudyFolder
     rounds: list[RoundData]
+    pruned: list[RoundData]
     unfinished: list[int]
     best: RoundData
     scores: list[Row]
-    photo_scores: list[Row]
+    by_photo: dict[str, dict[str, Row]]
+    degradations: list[Row]
     conventions: dict[str, str]
+    judgements: list[Judgement]
+
+    @property
+    def finished(self) -> list[RoundData]:
+        """The scored and the stopped rounds in order."""
+        return sorted([*self.rounds, *self.pruned], key=lambda one: one.number)
+
+    @property
+    def running(self) -> list[Row]:
+        """The rows of `scores` that saw every test photograph; only these can be compared with each other."""
+        return [row for row in self.scores if row["dropped_after"] is None]
 
     @property
     def changed_keys(self) -> list[str]:
         """The experiment's keys that some round's proposal set, in order of appearance."""
-        return list(dict.fromkeys(key for one in self.rounds for key in one.result["changes"]))
+        return changed_keys(self.finished)
+
+    @property
+    def winner(self) -> Row:
+        """The best round's winner as its score table has it."""
+        found = next((row for row in self.scores if row["id"] == self.best.winner["id"]), None)
+        return found or self.best.winner
+
+    def points(self, cell: str) -> dict[str, float]:
+        """The composite of each photograph, empty where it was not kept."""
+        rows = self.by_photo.get(cell, {})
+        return {photo: row["composite"] for photo, row in rows.items() if row.get("composite") is not None}
 
     def cautions(self) -> list[str]:
-        """Why the rounds' numbers may not be compared; empty where they may."""
+        """Why the rounds' numbers may not be compared, and which constraint nothing meets; empty where all is well."""
         found = []
         for what, values in (
             ("different perceptual metrics", {one.result["perceptual"]["name"] for one in self.rounds}),
@@ -100,47 +146,91 @@ class StudyData:
         ):
             if len(values) > 1:
                 found.append(f"The rounds were made with {what}: their composites cannot be compared.")
-        return found
+        return found + list(self.best.result["constraints"])
+
+
+def changed_keys(rounds: Sequence[RoundData]) -> list[str]:
+    """The experiment's keys that some round's proposal set, in order of appearance."""
+    return list(dict.fromkeys(key for one in rounds for key in one.result["changes"]))
 
 
 def load_study(workspace: Workspace, experiment: Experiment) -> StudyData:
     """Reads every finished round, and the tables of the best one.
 
     Raises:
-        DataError: no round has finished, or a file of a finished round cannot be read.
+        DataError: no round has been scored, or a file of a finished round cannot be read.
         ConfigError: the experiment stored with a round cannot be read.
     """
     folder = workspace.study(experiment.name)
-    rounds = [_load_round(one) for one in folder.rounds()]
+    rounds = load_rounds(folder)
     if not rounds:
         raise DataError(f"no round of {experiment.name} has finished in {folder.root}; run: photo-enhancer tune")
-    best = max(rounds, key=lambda one: (one.composite, -one.number))
+    scored = [one for one in rounds if not one.pruned]
+    if not scored:
+        raise DataError(
+            f"no round of {experiment.name} has been scored: {rounds[-1].result['pruned_because']} "
+            "Change the experiment, or go on with: photo-enhancer tune"
+        )
+    best = max(scored, key=lambda one: (rank(one.winner), -one.number))
     finished = {one.number for one in rounds}
     begun = {_number(RoundFolder(path)) for path in folder.root.glob("round-*") if path.is_dir()}
-    scores = _read_table(best.folder, "table").sort("composite", descending=True, nulls_last=True)
+    scores = _complete(_read_table(best.folder, "table"))
     meanings = pl.read_parquet_metadata(best.folder.table)
     return StudyData(
         workspace=workspace,
         experiment=experiment,
         folder=folder,
-        rounds=rounds,
+        rounds=scored,
+        pruned=[one for one in rounds if one.pruned],
         unfinished=sorted(begun - finished),
         best=best,
         scores=scores.to_dicts(),
-        photo_scores=_read_table(best.folder, "photo_table").to_dicts(),
+        by_photo=_grouped(_read_table(best.folder, "photo_table").to_dicts()),
+        degradations=_degradations(best.folder),
         conventions={name: meanings[name] for name in scores.columns if name in meanings},
+        judgements=read_judgements(folder),
     )
 
 
+def load_rounds(folder: StudyFolder) -> list[RoundData]:
+    """Every finished round in order, scored or stopped early. Raises as `load_study`."""
+    return [_load_round(one) for one in folder.rounds()]
+
+
 def _load_round(folder: RoundFolder) -> RoundData:
+    result = _RESULT | read_json(folder.result)
+    stopped = result["pruned"] and not folder.training_done.exists()
     return RoundData(
         number=_number(folder),
         folder=folder,
         experiment=load_experiment(folder.experiment),
-        result=read_json(folder.result),
-        training=read_json(folder.training_done),
+        result=result,
+        training={"checkpoints": []} if stopped else read_json(folder.training_done),
         curve=_read_curve(folder),
     )
+
+
+def _row(row: Row) -> Row:
+    return dict.fromkeys(_COLUMNS) | row
+
+
+def _complete(table: pl.DataFrame) -> pl.DataFrame:
+    """The table with every column that the page knows, best composite first, what the race dropped last."""
+    absent = [pl.lit(None, dtype=kind).alias(name) for name, kind in _COLUMNS.items() if name not in table.columns]
+    table = table.with_columns(absent)
+    dropped = pl.col("dropped_after").is_not_null()
+    return table.sort(dropped, "composite", descending=[False, True], nulls_last=True)
+
+
+def _grouped(rows: list[Row]) -> dict[str, dict[str, Row]]:
+    grouped: dict[str, dict[str, Row]] = {}
+    for row in rows:
+        grouped.setdefault(row["id"], {})[row["photo"]] = row
+    return grouped
+
+
+def _degradations(folder: RoundFolder) -> list[Row]:
+    return _read_table(folder, "degradation_table").to_dicts() if folder.degradation_table.exists() else []
 
 
 def _number(folder: RoundFolder) -> int:
@@ -157,15 +247,9 @@ def _read_table(folder: RoundFolder, name: str) -> pl.DataFrame:
 
 def _read_curve(folder: RoundFolder) -> Curve:
     """A last line that a crash cut short is left out, as is a loss that is not finite."""
-    rows = []
-    if folder.train_log.exists():
-        for line in folder.train_log.read_text(encoding="utf-8").splitlines():
-            try:
-                row = json.loads(line)
-            except ValueError:
-                continue
-            if math.isfinite(row["loss"]) and math.isfinite(row["learning_rate"]):
-                rows.append(row)
+    rows = [
+        row for row in read_log(folder.train_log) if math.isfinite(row["loss"]) and math.isfinite(row["learning_rate"])
+    ]
     rows.sort(key=lambda row: row["images"])
     return Curve(
         images=[row["images"] for row in rows],

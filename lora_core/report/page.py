@@ -12,9 +12,15 @@ from markupsafe import Markup
 
 from lora_core.experiment import Experiment
 from lora_core.files import write_text
-from lora_core.report.data import StudyData, load_study
-from lora_core.report.drawings import draw_curves, draw_front, draw_rounds, draw_slices
+from lora_core.report import versus
+from lora_core.report.certainty import draw_certainty
+from lora_core.report.data import RoundData, StudyData, changed_keys, load_rounds, load_study
+from lora_core.report.drawings import draw_curves, draw_front, draw_rounds
+from lora_core.report.importance import tell_importance
+from lora_core.report.maps import draw_maps
 from lora_core.report.pictures import LIMIT, SIDE, panels
+from lora_core.report.race import tell_race
+from lora_core.report.restores import tell_restores
 from lora_core.report.strips import strips
 from lora_core.report.summary import summarise
 from lora_core.report.tables import full_table, round_lines, short_table
@@ -30,6 +36,8 @@ _PACKAGES = ("torch", "diffusers", "transformers", "peft", "optuna", "numpy", "o
 def write_report(workspace: Workspace, experiment: Experiment) -> Path:
     """Writes the report of an experiment from its finished rounds.
 
+    Where every round was stopped early there are no scores, and the page says why and with which settings.
+
     Returns:
         The page's path, `StudyFolder.report`.
 
@@ -38,13 +46,60 @@ def write_report(workspace: Workspace, experiment: Experiment) -> Path:
         ConfigError: the experiment stored with a round cannot be read.
         ResourceError: the page cannot be written.
     """
-    study = load_study(workspace, experiment)
-    write_text(study.folder.report, render(study))
-    return study.folder.report
+    folder = workspace.study(experiment.name)
+    rounds = load_rounds(folder)
+    unscored = bool(rounds) and all(one.pruned for one in rounds)
+    text = _render_unscored(experiment, rounds) if unscored else render(load_study(workspace, experiment))
+    write_text(folder.report, text)
+    return folder.report
 
 
 def render(study: StudyData) -> str:
     """The page as HTML; equal studies give equal text."""
+    front, outside = draw_front(study)
+    return _fill(
+        "page.html",
+        study=study,
+        summary=summarise(study),
+        panels=panels(study),
+        panel_limit=LIMIT,
+        panel_side=SIDE,
+        failures=versus.failures(study),
+        contests=versus.contests(study),
+        contest_side=versus.SIDE,
+        round_lines=round_lines(study.finished, study.best, study.judgements),
+        rounds_drawing=draw_rounds(study),
+        importance=tell_importance(study),
+        short_table=short_table(study),
+        full_table=full_table(study),
+        certainty=draw_certainty(study),
+        race=tell_race(study),
+        grid=draw_maps(study),
+        front=front,
+        outside=outside,
+        restores=tell_restores(study),
+        curves=draw_curves(study),
+        reading=study.best.training.get("reading", []),
+        strips=strips(study),
+        facts=_facts(study),
+        point=POINT,
+        yaml_given=to_yaml(study.experiment),
+        yaml_best=to_yaml(study.best.experiment),
+    )
+
+
+def _render_unscored(experiment: Experiment, rounds: list[RoundData]) -> str:
+    return _fill(
+        "unscored.html",
+        experiment=experiment,
+        keys=changed_keys(rounds),
+        round_lines=round_lines(rounds, None),
+        yaml_given=to_yaml(experiment),
+    )
+
+
+def _fill(template: str, **values: Any) -> str:
+    """A template with the page's words, styles and script."""
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
@@ -54,32 +109,11 @@ def render(study: StudyData) -> str:
     )
     environment.globals.update(number=number, signed=signed, plain=plain, counted=counted, percent=percent)
     script = (_TEMPLATES / "script.js").read_text(encoding="utf-8")
-    axes, slices = draw_slices(study)
-    front, outside = draw_front(study)
-    return environment.get_template("page.html").render(
-        study=study,
+    return environment.get_template(template).render(
         style=Markup((_TEMPLATES / "style.css").read_text(encoding="utf-8")),
         script=Markup(script),
         policy=_content_policy(script),
-        summary=summarise(study),
-        panels=panels(study),
-        panel_limit=LIMIT,
-        panel_side=SIDE,
-        round_lines=round_lines(study),
-        rounds_drawing=draw_rounds(study),
-        short_table=short_table(study),
-        full_table=full_table(study),
-        slice_axes=axes,
-        slices=slices,
-        front=front,
-        outside=outside,
-        curves=draw_curves(study),
-        reading=study.best.training.get("reading", []),
-        strips=strips(study),
-        facts=_facts(study),
-        point=POINT,
-        yaml_given=to_yaml(study.experiment),
-        yaml_best=to_yaml(study.best.experiment),
+        **values,
     )
 
 

@@ -46,12 +46,11 @@ class Panel:
 
 def photo_gains(study: StudyData) -> list[tuple[str, Row, Row]]:
     """(photograph, its scores as input, its scores restored by the winner), highest PSNR-Y gain first."""
-    by_cell = {(row["id"], row["photo"]): row for row in study.photo_scores}
-    winner, source = study.best.winner["id"], study.best.result["input"]["id"]
+    restored, source = study.by_photo.get(study.best.winner["id"], {}), study.best.result["input"]["id"]
     pairs = [
-        (photo, before, by_cell[winner, photo])
-        for (cell, photo), before in by_cell.items()
-        if cell == source and (winner, photo) in by_cell
+        (photo, before, restored[photo])
+        for photo, before in study.by_photo.get(source, {}).items()
+        if photo in restored
     ]
     return sorted(pairs, key=lambda pair: (pair[1]["psnr_y"] - pair[2]["psnr_y"], pair[0]))
 

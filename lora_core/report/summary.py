@@ -3,9 +3,22 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from lora_core.judging import human_scores
 from lora_core.report.data import Row, StudyData
 from lora_core.report.pictures import photo_gains
-from lora_core.report.words import SPACE, counted, gain_phrases, listed, number, percent, plain, signed
+from lora_core.report.words import (
+    SPACE,
+    chance,
+    counted,
+    gain_phrases,
+    listed,
+    number,
+    percent,
+    plain,
+    preference,
+    signed,
+)
+from lora_core.scoring.conclusions import rank
 
 Verdict = Literal["works", "partly", "fails"]
 _TITLES: dict[Verdict, str] = {
@@ -55,7 +68,13 @@ def summarise(study: StudyData) -> Summary:
     return Summary(
         verdict=verdict,
         title=_TITLES[verdict],
-        sentences=[_outcome(study, verdict), *_comparisons(study), *_by_photo(study)],
+        sentences=[
+            _outcome(study, verdict),
+            *_comparisons(study),
+            *_by_photo(study),
+            *_significance(study),
+            *(preference(score) for score in human_scores(study.judgements, study.best.winner["id"])),
+        ],
         tiles=_tiles(study),
         settings=_settings(study),
         settings_note=_settings_note(study.best.winner),
@@ -116,8 +135,29 @@ def _by_photo(study: StudyData) -> list[str]:
     return [f"Photograph by photograph, PSNR-Y changes by {span} and rises in {risen} of {len(gains)}."]
 
 
+def _significance(study: StudyData) -> list[str]:
+    """How sure the composite is: by photograph against the input, and against the champion before."""
+    winner, points = study.winner, study.points(study.winner["id"])
+    sentences = []
+    if points and winner["p_input"] is not None:
+        risen = sum(value > 0 for value in points.values())
+        sentences.append(
+            f"By the composite it is better than the input on {risen} of {counted(len(points), 'photograph')}, "
+            f"{chance(winner['p_input'])}."
+        )
+    before = [one for one in study.rounds if one.number < study.best.number]
+    if before and winner["p_champion"] is not None:
+        champion = max(before, key=lambda one: (rank(one.winner), -one.number))
+        ahead = signed(study.best.composite - champion.composite, 2)
+        sentences.append(
+            f"Against the best LoRA before, that of round {champion.number}, it gains {ahead}{SPACE}points, "
+            f"{chance(winner['p_champion'])}."
+        )
+    return sentences
+
+
 def _tiles(study: StudyData) -> list[Tile]:
-    winner, source = study.best.winner, study.best.result["input"]
+    winner, source = study.winner, study.best.result["input"]
     distance = winner["gain_perceptual"]
     change, unit = percent(distance).split(SPACE)
     return [
@@ -142,8 +182,17 @@ def _tiles(study: StudyData) -> list[Tile]:
             f"{number(source['perceptual'], 3)} → {number(winner['perceptual'], 3)}, lower is better",
             _direction(distance),
         ),
-        Tile("Composite", signed(winner["composite"], 2), "points", "the input has 0", _direction(winner["composite"])),
+        Tile("Composite", signed(winner["composite"], 2), "points", _span(winner), _direction(winner["composite"])),
     ]
+
+
+def _span(winner: Row) -> str:
+    if winner["composite_low"] is None or winner["composite_high"] is None:
+        return "the input has 0"
+    return (
+        f"95{SPACE}% interval {signed(winner['composite_low'], 2)} to {signed(winner['composite_high'], 2)}; "
+        "the input has 0"
+    )
 
 
 def _direction(gain: float) -> Literal["better", "worse", "none"]:
@@ -152,13 +201,11 @@ def _direction(gain: float) -> Literal["better", "worse", "none"]:
 
 def _settings(study: StudyData) -> list[Setting]:
     winner, experiment = study.best.winner, study.best.experiment
-    sweep = experiment.sweep
-    spacing = f", {sweep.timestep_spacing} spacing" if sweep.timestep_spacing else ""
     lines = [
         *_files(study),
         Setting("Base model", experiment.base.model, code=True),
         Setting("Denoise strength", plain(winner["strength"]), f"starts at timestep {winner['start_timestep']}"),
-        Setting("Start noise", plain(winner["start_noise"]), "1 is img2img as web UIs do it, 0 is deterministic"),
+        Setting("Start noise", plain(winner["start_noise"]), _noise_note(winner)),
         Setting(
             "Steps",
             counted(winner["steps"], "denoiser evaluation"),
@@ -167,9 +214,23 @@ def _settings(study: StudyData) -> list[Setting]:
         Setting(
             "Detail return", plain(winner["detail_return"]), "what the autoencoder drops is put back by this share"
         ),
-        Setting("Sampler", f"{sweep.sampler.upper()}{spacing}", f"guidance {plain(sweep.guidance_scale)}"),
     ]
+    if winner["colour_fix"] not in (None, "none"):
+        lines.append(Setting("Colour fix", plain(winner["colour_fix"]), "the input's colours are put back"))
+    lines.append(_sampler(study))
     return [*lines, Setting("Prompt", experiment.data.prompt)] if experiment.data.prompt else lines
+
+
+def _noise_note(winner: Row) -> str:
+    seed = f", seed {winner['seed']}" if winner["start_noise"] and winner["seed"] is not None else ""
+    return f"1 is img2img as web UIs do it, 0 is deterministic{seed}"
+
+
+def _sampler(study: StudyData) -> Setting:
+    winner, spacing = study.best.winner, study.best.experiment.sweep.timestep_spacing
+    name = (winner["sampler"] or "ddim").upper() + (f", {spacing} spacing" if spacing else "")
+    guidance = 1.0 if winner["guidance_scale"] is None else winner["guidance_scale"]
+    return Setting("Sampler", name, f"guidance {plain(guidance)}")
 
 
 def _files(study: StudyData) -> list[Setting]:
@@ -179,15 +240,17 @@ def _files(study: StudyData) -> list[Setting]:
         return [Setting("LoRA", f"epoch {best.winner['epoch']} of round {best.number}")]
     folder = best.folder.root.relative_to(study.workspace.root)
     kind = "kohya" if checkpoint["kohya"] else "diffusers"
-    note = f"weight 1; round {best.number}, epoch {best.winner['epoch']}; {kind} format"
+    weight = 1.0 if best.winner["lora_scale"] is None else best.winner["lora_scale"]
+    note = f"weight {plain(weight)}; round {best.number}, epoch {best.winner['epoch']}; {kind} format"
     return [Setting("LoRA file", (folder / checkpoint["file"]).as_posix(), note, code=True)]
 
 
 def _settings_note(winner: Row) -> str:
-    if winner["start_noise"] == 1 and winner["detail_return"] == 0:
+    if winner["start_noise"] == 1 and winner["detail_return"] == 0 and winner["colour_fix"] in (None, "none"):
         return "A web UI's img2img reaches the same result with these settings."
     missing = ["start noise"] if winner["start_noise"] != 1 else []
     missing += ["detail return"] if winner["detail_return"] != 0 else []
+    missing += ["colour fix of this kind"] if winner["colour_fix"] not in (None, "none") else []
     return (
         f"Web UIs know no {listed(missing, 'and no')}. The LoRA works there as well, but do not expect the scores of "
         "this page."
@@ -195,8 +258,11 @@ def _settings_note(winner: Row) -> str:
 
 
 def _progress(study: StudyData) -> str:
-    done, planned = len(study.rounds), study.experiment.tuning.rounds
+    done, planned = len(study.finished), study.experiment.tuning.rounds
     text = f"{counted(done, 'round')} of at most {planned} {'is' if done == 1 else 'are'} finished."
+    if study.pruned:
+        verb = "was" if len(study.pruned) == 1 else "were"
+        text += f" {counted(len(study.pruned), 'round')} of them {verb} stopped early."
     if study.unfinished:
         names = listed([str(number) for number in study.unfinished])
         several = len(study.unfinished) > 1

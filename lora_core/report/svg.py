@@ -7,7 +7,7 @@ from markupsafe import Markup, escape
 
 FONT = 12.5
 """Size of a chart's text in pixels; the page's style sheet sets the same."""
-_NARROW, _WIDE = frozenset("iljtfr.,:;'|!()[] −-"), frozenset("mwMW@%")
+_NARROW, _WIDE = frozenset("iljtfr.,:;'|!()[] -"), frozenset("mwMW@%+−")
 
 
 def element(name: str, *children: str, **attributes: object) -> Markup:

@@ -1,8 +1,10 @@
 """Numbers and settings as a person reads them: units, real minus signs, as many digits as mean something."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from lora_core.judging import HumanScore
 
 MISSING = "–"
 SPACE = "\u00a0"
@@ -76,8 +78,25 @@ def gain_phrases(row: Mapping[str, Any]) -> tuple[list[str], list[str]]:
     return better, worse
 
 
+_USUAL = {"lora_scale": 1.0, "colour_fix": "none", "sampler": "ddim", "guidance_scale": 1.0, "seed": 0}
+"""Settings that are only spoken of where they differ from these."""
+SETTING_NAMES = {
+    "epoch": "checkpoint",
+    "strength": "denoise strength",
+    "start_noise": "start noise",
+    "steps": "steps",
+    "detail_return": "detail return",
+    "lora_scale": "LoRA scale",
+    "colour_fix": "colour fix",
+    "sampler": "sampler",
+    "guidance_scale": "guidance scale",
+    "seed": "seed",
+}
+"""The settings of a cell, as axes of the grid, in words."""
+
+
 def inference_phrase(row: Mapping[str, Any]) -> str:
-    """The settings of a cell in one line."""
+    """The settings of a cell in one line; the usual value of a rare setting is not spoken of."""
     parts = [
         "base without LoRA" if row["epoch"] is None else f"epoch {row['epoch']}",
         f"strength {plain(row['strength'])}",
@@ -85,7 +104,49 @@ def inference_phrase(row: Mapping[str, Any]) -> str:
         counted(row["steps"], "step"),
         f"detail return {plain(row['detail_return'])}",
     ]
-    return ", ".join(parts)
+    rare = [key for key, usual in _USUAL.items() if row.get(key) not in (None, usual)]
+    return ", ".join([*parts, *(f"{SETTING_NAMES[key]} {plain(row[key])}" for key in rare)])
+
+
+def differing(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The settings in which these cells are not all the same."""
+    return [key for key in SETTING_NAMES if len({row[key] for row in rows}) > 1]
+
+
+def telling_phrase(row: Mapping[str, Any], varied: Sequence[str]) -> str:
+    """What tells a row from the others and no more, so that it fits on a telephone.
+
+    Args:
+        row: a row of the score table.
+        varied: the settings that tell the LoRA cells apart (`differing`).
+    """
+    if row["kind"] != "lora":
+        return str(row["name"])
+    others = [f"{SETTING_NAMES[key]} {plain(row[key])}" for key in varied if key != "epoch"]
+    return ", ".join([f"epoch {row['epoch']}", *others])
+
+
+def chance(p: float) -> str:
+    """`p = 0.03`, with two digits, or `p < 0.0001`."""
+    if p < 1e-4:
+        return f"p{SPACE}<{SPACE}0.0001"
+    return f"p{SPACE}={SPACE}{p:.2g}" if p < 0.995 else f"p{SPACE}={SPACE}1"
+
+
+def preference(score: HumanScore) -> str:
+    """What people preferred, in a sentence or two."""
+    says = (
+        f"People preferred the best LoRA to {score.rival_name} in {score.wins} of "
+        f"{counted(score.comparisons, 'comparison')} ({score.losses} the other way, {score.ties} without a difference; "
+        f"{counted(score.judges, 'judge')})"
+    )
+    share, interval, p = score.share, score.interval(), score.p()
+    if share is None or interval is None or p is None:
+        return f"{says}."
+    low, high = (f"{100 * value:.0f}" for value in interval)
+    return (
+        f"{says}: {100 * share:.0f}{SPACE}% of those decided, 95{SPACE}% interval {low} to {high}{SPACE}%, {chance(p)}."
+    )
 
 
 def advice_phrase(advice: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from lora_core.report.axes import linear_ticks, log_ticks, tick_labels
+from lora_core.report.bars import Interval, intervals_chart, race_chart
 from lora_core.report.curves import smooth_line, thinned
+from lora_core.report.heat import HeatCell, HeatMap, heat_map
 from lora_core.report.pictures import spread
 from lora_core.report.svg import Box, place_labels, spread_apart
-from lora_core.report.words import plain, signed
+from lora_core.report.words import SPACE, chance, differing, plain, signed, telling_phrase
 
 
 @pytest.mark.parametrize(
@@ -67,7 +69,51 @@ def test_photographs_are_spread_from_best_over_median_to_worst(count: int, limit
         (plain(0.0003), "0.0003"),
         (plain((0.1, 0.2)), "0.1, 0.2"),
         (plain(True), "yes"),
+        (chance(0.00312), f"p{SPACE}={SPACE}0.0031"),
+        (chance(3e-5), f"p{SPACE}<{SPACE}0.0001"),
+        (chance(0.999), f"p{SPACE}={SPACE}1"),
     ],
 )
 def test_numbers_as_a_person_reads_them(shown: str, text: str) -> None:
     assert shown == text
+
+
+def test_heat_map_draws_what_was_dropped_as_dropped() -> None:
+    cells = [[HeatCell(1.0, None, "a"), HeatCell(2.5, 6, "b")], [HeatCell(None, None, "c"), HeatCell(-0.5, None, "d")]]
+    drawn = heat_map(HeatMap("checkpoint", "strength", ["1", "2"], ["0.1", "0.2"], cells, (0, 0), 1.0), 350.0)
+    assert drawn.count('class="dropped"') == 1 and "out · 6" in drawn and "+2.50" not in drawn
+    assert "+1.00" in drawn and "−0.50" in drawn and drawn.count('class="marked"') == 1
+    assert "left the race after n photographs" in drawn and "points above the input" in drawn
+    whole = heat_map(HeatMap("a", "b", ["1"], ["2"], [[HeatCell(1.0, None, "a")]], None, 1.0), 350.0)
+    assert "left the race" not in whole
+
+
+def test_names_stand_beside_the_bars_only_where_there_is_room() -> None:
+    long = Interval("epoch 15, start noise 0.5, detail return 1", "winner", 1.0, 0.5, 1.5, "")
+    heights = [
+        float(intervals_chart([long, long], width).partition('height="')[2].partition('"')[0])
+        for width in (1004.0, 350.0)
+    ]
+    assert heights[0] < heights[1]
+
+
+def test_race_is_an_area_under_the_settings_that_are_left() -> None:
+    drawn = race_chart([(5, 120), (10, 40), (24, 13)], 24, 1004.0)
+    outline = drawn.partition('class="raced"')[0].rpartition('d="M')[2].rstrip('" ').split("L")
+    corners = [tuple(map(float, corner.split(","))) for corner in outline]
+    area = sum((x1 - x0) * y0 for (x0, y0), (x1, _) in itertools.pairwise(corners))
+    (left, bottom), right, top = corners[0], corners[-1][0], corners[1][1]
+    share = (bottom * (right - left) - area) / ((right - left) * (bottom - top))
+    assert share == pytest.approx((5 * 120 + 5 * 40 + 14 * 13) / (24 * 120), abs=0.002)
+
+
+def test_a_candidate_is_called_by_what_tells_it_from_the_others() -> None:
+    usual = {
+        "kind": "lora", "name": "epoch 1", "epoch": 1, "strength": 0.1, "start_noise": 0.0, "steps": 1,
+        "detail_return": 1.0, "lora_scale": 1.0, "colour_fix": "none", "sampler": "ddim",
+        "guidance_scale": 1.0, "seed": 0,
+    }  # fmt: skip
+    other = usual | {"strength": 0.2, "colour_fix": "adain"}
+    varied = differing([usual, other])
+    assert varied == ["strength", "colour_fix"]
+    assert telling_phrase(other, varied) == "epoch 1, denoise strength 0.2, colour fix adain"

@@ -1,5 +1,5 @@
 "use strict";
-// Without this script the page shows every photograph as three pictures side by side and the winner's slice alone.
+// Without this script the page shows every photograph as three pictures side by side and the first map alone.
 document.documentElement.classList.add("js");
 
 const all = (selector, root = document) => [...root.querySelectorAll(selector)];
@@ -55,20 +55,19 @@ function sortBy(heading) {
 
 for (const button of all(".sortable th button")) button.addEventListener("click", () => sortBy(button.closest("th")));
 
-function chooseSlice() {
-  const best = document.querySelector(".slice.best");
-  const winner = best.dataset.slice.split("|");
-  const keys = ["start_noise", "steps", "detail_return"];
-  const wanted = keys.map((key, index) => document.querySelector(`[data-axis=${key}]`)?.value ?? winner[index]).join("|");
+// One map for both orders of the two settings.
+function chooseMap() {
+  const chosen = all("[data-side]").map((select) => select.value);
   let found = false;
-  for (const slice of all(".slice")) {
-    slice.hidden = slice.dataset.slice !== wanted;
-    found ||= !slice.hidden;
+  for (const map of all(".map")) {
+    const axes = map.dataset.axes.split(" ");
+    map.hidden = chosen[0] === chosen[1] || !axes.every((axis) => chosen.includes(axis));
+    found ||= !map.hidden;
   }
-  document.querySelector(".no-slice").hidden = found;
+  document.querySelector(".no-map").hidden = found;
 }
 
-for (const select of all("[data-axis]")) select.addEventListener("change", chooseSlice);
+for (const select of all("[data-side]")) select.addEventListener("change", chooseMap);
 
 // What a round showed belongs on paper; the long tables and the YAML do not.
 addEventListener("beforeprint", () => all("details.round").forEach((details) => { details.open = true; }));
