@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from flows.console import PROGRAM, Terminal
+from flows.compare_command import compare, judge
+from flows.console import PROGRAM, Terminal, terminal_options
 from flows.export_command import export
 from flows.parameters import settle, settle_round
 from flows.server import start_own_server
@@ -35,22 +36,19 @@ if TYPE_CHECKING:
 Command = Callable[..., Any]
 _PATH = click.Path(path_type=Path)
 _PRESETS = click.Choice(get_args(PresetName))
-_SHOWN = ("name", "strength", "start_noise", "steps", "detail_return", "psnr_y", "ssim_y", "perceptual", "composite")
+_SHOWN = (
+    "name",
+    "strength",
+    "start_noise",
+    "steps",
+    "detail_return",
+    "psnr_y",
+    "ssim_y",
+    "perceptual",
+    "composite",
+    "photos",
+)
 _RECIPES = click.Choice([name for name in get_args(DegradationName) if name != "own"])
-
-
-def _terminal(command: Command) -> Command:
-    """Adds --verbose and --debug, and prepares the terminal before the command runs."""
-
-    @functools.wraps(command)
-    def prepared(debug: bool, verbose: bool, **options: Any) -> None:
-        terminal = click.get_current_context().ensure_object(Terminal)
-        terminal.debug, terminal.verbose = debug, verbose
-        terminal.set_up()
-        command(**options)
-
-    verbose = click.option("--verbose", is_flag=True, help="Show Prefect's log too.")
-    return verbose(click.option("--debug", is_flag=True, help="Show tracebacks and Prefect's log.")(prepared))
 
 
 _workspace = click.argument("workspace", type=_PATH, default=Path("."))
@@ -66,7 +64,19 @@ _round = click.option(
 
 def _experiment(command: Command) -> Command:
     """Adds the workspace and what says which experiment runs there."""
-    return _workspace(_file(_preset(_set(_terminal(command)))))
+    return _workspace(_file(_preset(_set(terminal_options(command)))))
+
+
+def _racing(command: Command) -> Command:
+    """Adds --exhaustive, another way to write --set sweep.race=false."""
+
+    @functools.wraps(command)
+    def told(exhaustive: bool, overrides: tuple[str, ...], **options: Any) -> None:
+        command(overrides=(*overrides, "sweep.race=false") if exhaustive else overrides, **options)
+
+    return click.option("--exhaustive", is_flag=True, help="No race: every setting restores every test photograph.")(
+        told
+    )
 
 
 def _flow(name: str) -> Callable[..., Any]:
@@ -102,7 +112,7 @@ def cli() -> None:
 @click.option("--hold-out", type=float, default=0.1, show_default=True, help="Share of --photos that is scored on.")
 @click.option("--preset", type=_PRESETS, default="pocket", show_default=True, help="The experiment to start from.")
 @_set
-@_terminal
+@terminal_options
 def init(
     workspace: Path, photos: Path | None, test: Path | None, hold_out: float, preset: str, overrides: tuple[str, ...]
 ) -> None:
@@ -126,7 +136,7 @@ def init(
 @click.option("--seed", type=click.IntRange(0), help="With --from: the seed.  [default: 0]")
 @_file
 @_set
-@_terminal
+@terminal_options
 def degrade(
     workspace: Path,
     source: Path | None,
@@ -178,6 +188,7 @@ def train(number: int, **where: Any) -> None:
 @cli.command()
 @_round
 @_experiment
+@_racing
 def sweep(number: int, **where: Any) -> None:
     """Restore the test photographs with every checkpoint at every setting."""
     settle_round(number, **where)
@@ -191,7 +202,7 @@ def sweep(number: int, **where: Any) -> None:
 @_file
 @_preset
 @_set
-@_terminal
+@terminal_options
 def score(folders: tuple[Path, ...], number: int, overrides: tuple[str, ...], **where: Any) -> None:
     """Score a round, or any folder of restored photographs against their originals."""
     if len(folders) > 2:
@@ -204,8 +215,10 @@ def score(folders: tuple[Path, ...], number: int, overrides: tuple[str, ...], **
     _flow("score")(**where, number=number)
     import polars as pl
 
+    from lora_core.scoring.tables import best_first
+
     table = pl.read_parquet(workspace.study(experiment.name).round(number).table)
-    _show_table(table.sort("composite", descending=True, nulls_last=True).select(_SHOWN))
+    _show_table(best_first(table).select(_SHOWN))
 
 
 def _score_folders(restored: Path, original: Path, overrides: Sequence[str]) -> None:
@@ -225,6 +238,7 @@ def _show_table(table: "pl.DataFrame") -> None:
 @cli.command(name="round")
 @_round
 @_experiment
+@_racing
 def run_round(number: int, overrides: tuple[str, ...], **where: Any) -> None:
     """One round: train, sweep, score, report."""
     workspace, experiment = settle(**where, overrides=overrides)
@@ -235,10 +249,14 @@ def run_round(number: int, overrides: tuple[str, ...], **where: Any) -> None:
 
 
 @cli.command()
+@click.option("--resume", is_flag=True, help="Only go on with a study that was begun; without it, begin or go on.")
 @_experiment
-def tune(**where: Any) -> None:
+@_racing
+def tune(resume: bool, **where: Any) -> None:
     """The loop: propose, train, sweep, score, learn; ends with one LoRA, its settings and a report."""
     workspace, experiment = settle(**where)
+    if resume:
+        workspace.require_begun(experiment.name)
     _flow("tuning")(**where)
     _show_verdict(workspace, experiment)
 
@@ -262,7 +280,7 @@ def report(show: bool, **where: Any) -> None:
 @click.option("--data", type=_PATH, metavar="PATH", help="The photographs: short for --set data.path=PATH.")
 @click.option("--resume", type=_PATH, metavar="BASE", help="Continue from this base or checkpoint folder.")
 @_set
-@_terminal
+@terminal_options
 def pretrain(data: Path | None, overrides: tuple[str, ...], **where: Any) -> None:
     """Train a base model on photographs, from scratch or continued; ends with a base and a report."""
     from lora_core.pretraining.launch import settle_recipe
@@ -277,12 +295,14 @@ def pretrain(data: Path | None, overrides: tuple[str, ...], **where: Any) -> Non
 
 
 cli.add_command(export)
+cli.add_command(compare)
+cli.add_command(judge)
 
 
 @cli.command()
 @click.argument("workspace", type=_PATH, default=Path("demo"))
 @_set
-@_terminal
+@terminal_options
 def demo(workspace: Path, overrides: tuple[str, ...]) -> None:
     """The whole loop on shipped photographs: two rounds within minutes, no GPU, no download."""
     _flow("demo")(workspace, overrides)
@@ -292,15 +312,18 @@ def demo(workspace: Path, overrides: tuple[str, ...]) -> None:
 @cli.command()
 @click.argument("workspace", type=_PATH, required=False)
 @click.option("--download-lpips", is_flag=True, help="Fetch the weights of the LPIPS score (233 MB), once.")
-@_terminal
-def doctor(workspace: Path | None, download_lpips: bool) -> None:
+@click.option(
+    "--download-weights", multiple=True, metavar="NAME", help="Fetch weights that scoring.metrics needs, e.g. vgg16."
+)
+@terminal_options
+def doctor(workspace: Path | None, download_lpips: bool, download_weights: tuple[str, ...]) -> None:
     """Check the installation, and a workspace if one is named."""
     from lora_core.doctor import examine
 
-    if download_lpips:
-        from lora_core.perceptual import download_lpips_weights
+    for name in ("alexnet",) * download_lpips + download_weights:
+        from lora_core.metrics.downloads import download
 
-        click.echo(f"LPIPS weights: {download_lpips_weights()}")
+        click.echo(download(name))
     checks = examine(workspace, _server_address())
     for check in checks:
         click.secho(f"{check.status:4} ", fg={"ok": "green", "warn": "yellow", "fail": "red"}[check.status], nl=False)

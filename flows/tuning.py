@@ -14,6 +14,7 @@ from flows.prepare import prepare_flow
 from flows.round import round_flow
 from lora_core.experiment import PresetName, with_values
 from lora_core.lineage import round_digest
+from lora_core.tuning.costs import expected_costs
 from tasks.champion import crown
 from tasks.propose import propose
 from tasks.record import recall, record, why_stop
@@ -49,10 +50,14 @@ def tuning_flow(
         number = len(results)
         proposal = propose(place, plan, number, results)
         logger.info("Round %d of at most %d: %s", number, plan.tuning.rounds, proposal.reason)
+        for sentence in expected_costs(place, with_values(plan, proposal.changes), number):
+            logger.info(sentence)
         digest = round_digest(with_values(plan, proposal.changes), prepared.dataset_digest, prepared.base_digest)
-        start = partial(run, number, tuple(as_overrides(proposal.changes)), proposal.reason)
+        start = partial(run, number, tuple(as_overrides(proposal.changes)), proposal.reason, plan.tuning.prune)
         result = recall(place, plan, number, digest) or own_result(start, digest)
         record(place, plan, number, result)
+        for sentence in result["advice"]:
+            logger.info(sentence)
         results.append(result)
         stop = why_stop(plan, results, (monotonic() - started) / 60)
     logger.info("Stopped: %s", stop)

@@ -9,6 +9,7 @@ from lora_core.experiment import Experiment, load_experiment
 from lora_core.files import file_digest, read_json, whole_folder, write_json, write_text
 from lora_core.lineage import read_results
 from lora_core.model_card import model_card
+from lora_core.scoring import rank
 from lora_core.workspace import RoundFolder, Workspace
 
 SETTINGS_FILE = "settings.json"
@@ -20,22 +21,22 @@ _GAINS = ("gain_psnr_y", "gain_ssim_y", "gain_perceptual")
 
 
 def crown(workspace: Workspace, experiment: Experiment) -> Path | None:
-    """Writes `output/champion/` from the best round by composite, the earlier of equals.
+    """Writes `output/champion/` from the best round as `scoring.rank` has it, the earlier of equals.
 
     A round that does not beat the degraded input is crowned too, for it is the best there is; `beats_input` in the
     settings and the first line of the card say so. The champion before is replaced when the new one is complete.
 
     Returns:
-        The champion's folder, or None where no round is finished.
+        The champion's folder, or None where no round has scores.
 
     Raises:
         DataError: a file of the round is missing or changed since it was scored.
     """
     study = workspace.study(experiment.name)
-    results = read_results(study)
+    results = [result for result in read_results(study) if result["winner"]]  # those that were given up have none
     if not results:
         return None
-    best = max(results, key=lambda result: result["winner"]["composite"])
+    best = max(results, key=lambda result: rank(result["winner"]))
     folder = study.round(best["round"])
     run = load_experiment(folder.experiment)
     done = read_json(folder.training_done)

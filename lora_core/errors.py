@@ -33,3 +33,7 @@ class TrainingError(UserError):
     """A training run that cannot go on: a loss that is not finite, a process that died."""
 
     exit_code = 4
+
+
+class LossError(TrainingError):
+    """A loss that is no number any more: a loop over rounds gives the round up, any other command ends."""

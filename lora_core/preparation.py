@@ -138,12 +138,16 @@ def check_workspace(workspace: Workspace, experiment: Experiment, rounds: int = 
         Estimated bytes that the rounds need.
 
     Raises:
-        BaseModelError, DataError, ResourceError: as `prepare`.
+        BaseModelError, ConfigError, DataError, ResourceError: as `prepare`; weights of a metric are not here.
     """
     from lora_core.bases import check_base
+    from lora_core.metrics.registry import require_metrics
+    from lora_core.perceptual.choice import require_perceptual
 
     check_base(experiment.base)
     check_training(experiment)
+    require_perceptual(experiment.scoring)
+    require_metrics(experiment.scoring)
     training, testing = training_photos(workspace), held_out_photos(workspace)
     prior = workspace.prior_folders() if experiment.objective.prior_images else []
     _refuse_leak(training + [photo for folder in prior for photo in list_photos(folder.path)], testing)

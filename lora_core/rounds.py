@@ -1,6 +1,5 @@
 """A round's beginning and end: the claim on its folder, and the manifest that is written last."""
 
-import json
 from dataclasses import asdict
 from typing import Any
 
@@ -11,11 +10,15 @@ from lora_core.data.pairs import dataset_digest
 from lora_core.errors import DataError
 from lora_core.experiment import Experiment, save_experiment
 from lora_core.files import read_json, write_json
-from lora_core.lineage import append_ledger, check_round, round_digest
+from lora_core.lineage import append_ledger, check_round, read_results, round_digest
 from lora_core.report.words import counted, gain_phrases, inference_phrase, listed, signed
 from lora_core.scoring import score_round
-from lora_core.tuning.diagnosis import diagnose
-from lora_core.workspace import RoundFolder, Workspace
+from lora_core.training.log import read_log
+from lora_core.tuning.counsel import counsel, counsel_pruned
+from lora_core.tuning.diagnosis import diagnose, diagnose_pruned
+from lora_core.tuning.evidence import Scores
+from lora_core.tuning.pruning import validated_on
+from lora_core.workspace import Workspace
 
 _JUDGED_BY = ("winner", "input", "base", "classical", "autoencoder")
 _RIVALS = ("input", "classical", "base")
@@ -63,14 +66,9 @@ def finish_round(
     study = workspace.study(experiment.name)
     folder = study.round(number)
     digest = begin_round(workspace, experiment, number)
-    scores = score_round(workspace, experiment, number)
-    rows = {part: scores[part] for part in _JUDGED_BY}
-    if lacking := [part for part, row in rows.items() if row is None]:
-        raise DataError(f"{folder.table} has no row for '{lacking[0]}'; sweep the round again: photo-enhancer sweep")
-    tables = pl.read_parquet(folder.table), pl.read_parquet(folder.photo_table)
     done = read_json(folder.training_done)
-    findings = diagnose(experiment, *tables, _log(folder), done)
-    diagnosis = [asdict(finding) for finding in findings]
+    earlier = [result for result in read_results(study) if result["round"] < number]
+    judged = (_given_up if done.get("pruned_because") else _scored)(workspace, experiment, number, done, earlier)
     result = {
         "round": number,
         "digest": digest,
@@ -78,21 +76,66 @@ def finish_round(
         "dataset_digest": dataset_digest(workspace, experiment),
         "changes": changes,
         "reason": reason,
-        **rows,
-        "perceptual": scores["perceptual"],
-        "beats": {name: rows["winner"]["composite"] > rows[name]["composite"] for name in _RIVALS},
+        **judged,
         "reading": done["reading"],
-        "diagnosis": diagnosis,
-        "pruned": False,
+        "images": done["images"],
+        "epochs": done["epochs"],
+        "validated_on": validated_on(experiment),
+        "validations": done.get("validations", []),
     }
-    write_json(folder.diagnosis, diagnosis)
+    write_json(folder.diagnosis, result["diagnosis"])
     write_json(folder.result, result)
     append_ledger(study, result)
     return result
 
 
+def _scored(
+    workspace: Workspace, experiment: Experiment, number: int, done: dict[str, Any], earlier: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """What the scores of a round say."""
+    folder = workspace.study(experiment.name).round(number)
+    scores = score_round(workspace, experiment, number)
+    rows = {part: scores[part] for part in _JUDGED_BY}
+    if lacking := [part for part, row in rows.items() if row is None]:
+        raise DataError(f"{folder.table} has no row for '{lacking[0]}'; sweep the round again: photo-enhancer sweep")
+    table, by_photo = pl.read_parquet(folder.table), pl.read_parquet(folder.photo_table)
+    log = read_log(folder.train_log)
+    findings = diagnose(experiment, table, by_photo, log, done)
+    return {
+        **rows,
+        "perceptual": scores["perceptual"],
+        "beats": {name: rows["winner"]["composite"] > rows[name]["composite"] for name in _RIVALS},
+        "race": read_json(folder.sweep_done).get("race"),
+        "constraints": scores["constraints"],
+        "diagnosis": [asdict(finding) for finding in findings],
+        "advice": counsel(experiment, Scores(experiment, table, by_photo), done, log, earlier),
+        "pruned": False,
+        "pruned_because": None,
+    }
+
+
+def _given_up(
+    workspace: Workspace, experiment: Experiment, number: int, done: dict[str, Any], earlier: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """The same of a round that was pruned: it has no scores."""
+    log = read_log(workspace.study(experiment.name).round(number).train_log)
+    return {
+        **dict.fromkeys(_JUDGED_BY),
+        "perceptual": None,
+        "beats": {},
+        "race": None,
+        "constraints": [],
+        "diagnosis": [asdict(finding) for finding in diagnose_pruned(experiment, done)],
+        "advice": counsel_pruned(experiment, done, log, earlier),
+        "pruned": True,
+        "pruned_because": done["pruned_because"],
+    }
+
+
 def result_in_words(result: dict[str, Any]) -> str:
     """A finished round in two or three sentences, from its `result.json`."""
+    if result["pruned"]:
+        return f"Round {result['round']} was given up early and has no scores: {result['pruned_because']}"
     winner = result["winner"]
     better, worse = gain_phrases(winner)
     beaten = [name for name, wins in result["beats"].items() if wins]
@@ -110,14 +153,3 @@ def result_in_words(result: dict[str, Any]) -> str:
     sentences += [f"It beats {listed([names[name] for name in beaten])}."] if beaten else []
     sentences += [f"It does not beat {listed([names[name] for name in unbeaten], 'or')}."] if unbeaten else []
     return " ".join(sentences)
-
-
-def _log(folder: RoundFolder) -> list[Row]:
-    """The training log; a last line that a crash cut short is left out."""
-    rows = []
-    for line in folder.train_log.read_text(encoding="utf-8").splitlines():
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            continue
-    return rows

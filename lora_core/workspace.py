@@ -24,7 +24,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from lora_core.errors import DataError, ResourceError
+from lora_core.errors import ConfigError, DataError, ResourceError
 
 _REPEATS = re.compile(r"^(\d+)_(.*)$")
 
@@ -99,9 +99,19 @@ class RoundFolder:
         return self.root / "scores_by_photo.parquet"
 
     @property
+    def degradation_table(self) -> Path:
+        """Gains of the winner and its best rivals by kind and strength of degradation."""
+        return self.root / "scores_by_degradation.parquet"
+
+    @property
     def diagnosis(self) -> Path:
         """What the round's curves say, in words."""
         return self.root / "diagnosis.json"
+
+    @property
+    def seconds(self) -> Path:
+        """How long each stage took on this machine; no part of the result."""
+        return self.root / "seconds.json"
 
     @property
     def result(self) -> Path:
@@ -139,6 +149,16 @@ class StudyFolder:
     def scores(self) -> Path:
         """Scores of each cell, by content."""
         return self.root / "scores"
+
+    @property
+    def comparisons(self) -> Path:
+        """Blind comparison pages, a folder each, and beside it what its tokens stand for."""
+        return self.root / "comparisons"
+
+    @property
+    def judgements(self) -> Path:
+        """What people preferred: a file a finished comparison, by content."""
+        return self.root / "judgements"
 
     def round(self, number: int) -> RoundFolder:
         """The folder of one round, counted from 0."""
@@ -228,6 +248,20 @@ class Workspace:
     def study(self, experiment_name: str) -> StudyFolder:
         """The folder of an experiment."""
         return StudyFolder(self.output / experiment_name)
+
+    def require_begun(self, experiment_name: str) -> None:
+        """Refuses a study that was never begun.
+
+        Raises:
+            ConfigError: there is no study of that name.
+        """
+        if self.study(experiment_name).study_log.exists():
+            return
+        begun = sorted(path.parent.name for path in self.output.glob("*/study.log"))
+        others = f"there are {', '.join(begun)}; name one with --set name=NAME, or" if begun else "there is none;"
+        raise ConfigError(
+            f"{self.study(experiment_name).root} holds no study to resume; {others} begin one without --resume"
+        )
 
     def create(self) -> None:
         """Makes the folders; those that exist are left as they are.

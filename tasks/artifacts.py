@@ -24,6 +24,7 @@ _COLUMNS = (
     "perceptual",
     "perceptual_name",
     "composite",
+    "photos",
 )
 
 
@@ -32,8 +33,10 @@ def publish_scores(workspace: Workspace, experiment: Experiment, number: int) ->
     """Publishes the round's table, best first."""
     import polars as pl
 
+    from lora_core.scoring.tables import best_first
+
     table = pl.read_parquet(workspace.study(experiment.name).round(number).table)
-    rows = table.sort("composite", descending=True, nulls_last=True).select(_COLUMNS).to_dicts()
+    rows = best_first(table).select(_COLUMNS).to_dicts()
     create_table_artifact(rows, key=artifact_key(experiment, "scores"), description=f"Round {number}, best first")
 
 
@@ -45,6 +48,7 @@ def publish_diagnosis(workspace: Workspace, experiment: Experiment, result: dict
     lines = [f"# Round {result['round']} of {experiment.name}", f"Tried: {result['reason']}", result_in_words(result)]
     lines += [f"Training: {' '.join(result['reading'])}"] if result["reading"] else []
     lines += [f"- **{finding['code']}**: {finding['says']}" for finding in result["diagnosis"]]
+    lines += [f"- {sentence}" for sentence in result["advice"]]
     lines += [f"Pictures and curves: `{workspace.study(experiment.name).report.absolute()}`"]
     create_markdown_artifact("\n\n".join(lines), key=artifact_key(experiment, "diagnosis"))
 

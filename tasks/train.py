@@ -6,6 +6,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from lora_core.experiment import Experiment
+from lora_core.lineage import read_results
 from lora_core.workspace import Workspace
 from tasks.retries import retry_may_help
 from tasks.slots import gpu_slot
@@ -19,9 +20,11 @@ from tasks.slots import gpu_slot
     retry_delay_seconds=[5, 30],
     retry_condition_fn=retry_may_help,
 )
-def train(workspace: Workspace, experiment: Experiment, number: int) -> dict[str, Any]:
+def train(workspace: Workspace, experiment: Experiment, number: int, prune: bool = False) -> dict[str, Any]:
     """Trains the round in a process of its own; a process that was killed goes on from its last saved state."""
     from lora_core.training.launch import train_round
+    from lora_core.tuning.pruning import pruner_for
 
+    earlier = [result for result in read_results(workspace.study(experiment.name)) if result["round"] < number]
     with gpu_slot():
-        return train_round(workspace, experiment, number)
+        return train_round(workspace, experiment, number, pruner_for(experiment, earlier) if prune else None)

@@ -67,6 +67,7 @@ def test_help_needs_neither_torch_nor_prefect() -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
+        (["tune", "--resume", "--preset", "pocket"], 2, "output/pocket holds no study to resume; there is none"),
         (["tune", "nowhere"], 2, "nowhere/experiment.yaml does not exist; make a workspace with: photo-enhancer init"),
         (["tune", "--preset", "pokcet"], 2, "Invalid value for '--preset': 'pokcet'"),
         (["tune", "--preset", "pocket", "--set", "training.epoch=3"], 2, "did you mean 'training.epochs'?"),
@@ -143,7 +144,9 @@ def test_bad_input_is_one_line_and_costs_nothing(
     prefect_harness: None, workspace: Workspace, capfd: pytest.CaptureFixture[str], harm: Callable[[Workspace], str]
 ) -> None:
     message = harm(workspace)
-    before = {path: file_digest(path) for path in workspace.root.rglob("*") if path.is_file()}
+    files = [path for path in workspace.root.rglob("*") if path.is_file()]
+    # Digests of files that were too young to be remembered may be remembered now.
+    before = {path: file_digest(path) for path in files if path != workspace.digests}
     assert main(["train", str(workspace.root)]) in (2, 3)
     shown = capfd.readouterr().err
     assert message in shown and "Traceback" not in shown

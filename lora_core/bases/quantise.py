@@ -39,6 +39,8 @@ def _packed(bits: Any, layer: nn.Linear, kind: str, dtype: torch.dtype) -> nn.Mo
     if kind == "nf4":
         made = bits.Linear4bit(*shape, bias=bias, compute_dtype=dtype, quant_type="nf4")
         made.weight = bits.Params4bit(layer.weight.data, requires_grad=False, quant_type="nf4", module=made)
+        # On some CPUs an evaluation would pack the weights anew, in a form that fits few shapes and no training.
+        made.support_avx512bf16_for_cpu = False
     else:
         made = bits.Linear8bitLt(*shape, bias=bias, has_fp16_weights=False)
         made.weight = bits.Int8Params(layer.weight.data, requires_grad=False, has_fp16_weights=False)

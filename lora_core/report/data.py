@@ -12,7 +12,7 @@ from lora_core.experiment import Experiment, load_experiment
 from lora_core.files import read_json
 from lora_core.judging import Judgement, read_judgements
 from lora_core.scoring.conclusions import rank
-from lora_core.scoring.tables import SETTINGS
+from lora_core.scoring.tables import SETTINGS, best_first
 from lora_core.training.log import read_log
 from lora_core.workspace import RoundFolder, StudyFolder, Workspace
 
@@ -217,9 +217,7 @@ def _row(row: Row) -> Row:
 def _complete(table: pl.DataFrame) -> pl.DataFrame:
     """The table with every column that the page knows, best composite first, what the race dropped last."""
     absent = [pl.lit(None, dtype=kind).alias(name) for name, kind in _COLUMNS.items() if name not in table.columns]
-    table = table.with_columns(absent)
-    dropped = pl.col("dropped_after").is_not_null()
-    return table.sort(dropped, "composite", descending=[False, True], nulls_last=True)
+    return best_first(table.with_columns(absent))
 
 
 def _grouped(rows: list[Row]) -> dict[str, dict[str, Row]]:

@@ -4,20 +4,33 @@ from typing import Any
 
 from lora_core.bases import base_digest
 from lora_core.data.pairs import Pair, pairs_digest, prior_pairs, test_pairs, training_pairs
-from lora_core.errors import ConfigError
+from lora_core.errors import ConfigError, LossError
 from lora_core.experiment import Experiment, save_experiment
-from lora_core.files import file_digest, read_json, value_digest
+from lora_core.files import file_digest, read_json, value_digest, write_json
 from lora_core.lineage import deciding_values
 from lora_core.process import run_in_process
+from lora_core.training.log import read_log
 from lora_core.training.preflight import warm_start_files
+from lora_core.tuning.pruning import Pruner
 from lora_core.workspace import RoundFolder, Workspace
 
 _TIMESTEPS_FROM = ("strengths", "start_noises", "steps", "samplers", "timestep_spacing")
 """What training reads of the sweep: where restorations start, and with how much noise."""
 
+_PRUNER = "pruner.json"
 
-def train_round(workspace: Workspace, experiment: Experiment, number: int) -> dict[str, Any]:
+
+def train_round(
+    workspace: Workspace, experiment: Experiment, number: int, pruner: Pruner | None = None
+) -> dict[str, Any]:
     """Trains round `number`, or goes on from its last saved state, or returns at once where it is done.
+
+    Args:
+        workspace: the workspace.
+        experiment: the round's.
+        number: the round.
+        pruner: gives a hopeless run up, and one whose loss is no number; without it the run goes to its end, also one
+            that was given up before.
 
     Returns:
         The manifest `training/done.json`.
@@ -26,18 +39,56 @@ def train_round(workspace: Workspace, experiment: Experiment, number: int) -> di
         UserError: what the training process raised.
         ProcessDied: it was killed; calling again goes on.
     """
-    folder = workspace.study(experiment.name).round(number)
-    digest = run_digest(experiment, training_pairs(workspace, experiment), base_digest(experiment.base), workspace)
-    if not finished(folder, digest):
+    folder, pairs = workspace.study(experiment.name).round(number), training_pairs(workspace, experiment)
+    base = base_digest(experiment.base)
+    digest = run_digest(experiment, pairs, base, workspace)
+    if not finished(folder, digest, pruned_too=pruner is not None):
         save_experiment(experiment, folder.experiment)
-        run_in_process(
-            "lora_core.training.worker",
-            [str(workspace.root), str(folder.experiment), str(number)],
-            folder.training,
-            processes=experiment.training.processes,
-        )
+        _leave_pruner(folder, pruner)
+        try:
+            run_in_process(
+                "lora_core.training.worker",
+                [str(workspace.root), str(folder.experiment), str(number)],
+                folder.training,
+                processes=experiment.training.processes,
+            )
+        except LossError as error:
+            if pruner is None:
+                raise
+            outcome = _given_up(folder, experiment, len(pairs), str(error))
+            write_json(folder.training_done, {"digest": digest, "base_digest": base, **outcome})
     manifest: dict[str, Any] = read_json(folder.training_done)
     return manifest
+
+
+def read_pruner(folder: RoundFolder) -> Pruner | None:
+    """The pruner that the process which started the training left for it."""
+    file = folder.training / _PRUNER
+    return Pruner.of_json(read_json(file)) if file.exists() else None
+
+
+def _leave_pruner(folder: RoundFolder, pruner: Pruner | None) -> None:
+    if pruner is None:
+        (folder.training / _PRUNER).unlink(missing_ok=True)
+    else:
+        write_json(folder.training / _PRUNER, pruner.as_json())
+
+
+def _given_up(folder: RoundFolder, experiment: Experiment, photos: int, because: str) -> dict[str, Any]:
+    """The manifest of a run whose process ended because its loss was no number any more."""
+    index, validations = folder.training / "checkpoints.json", read_log(folder.validation_log)
+    return {
+        "images": validations[-1]["images"] if validations else 0,
+        "epochs": experiment.training.epochs,
+        "stopped": "pruned",
+        "pruned_because": f"{because[:1].upper()}{because[1:]}.",
+        "photos": photos,
+        "batch": experiment.training.batch,
+        "shrunk": False,
+        "validations": validations,
+        "reading": [],
+        "checkpoints": read_json(index) if index.exists() else [],
+    }
 
 
 def run_digest(experiment: Experiment, pairs: list[Pair], base: str, workspace: Workspace) -> str:
@@ -51,8 +102,8 @@ def run_digest(experiment: Experiment, pairs: list[Pair], base: str, workspace: 
     return value_digest([values, photographs, base, start])
 
 
-def finished(folder: RoundFolder, digest: str) -> bool:
-    """Whether the folder holds this run, whole.
+def finished(folder: RoundFolder, digest: str, *, pruned_too: bool = True) -> bool:
+    """Whether the folder holds this run, whole; one that was given up counts where `pruned_too`.
 
     Raises:
         ConfigError: it holds another run.
@@ -65,4 +116,6 @@ def finished(folder: RoundFolder, digest: str) -> bool:
             f"{folder.root} holds the training of another experiment, data set or base; "
             "move it away or give the experiment another name"
         )
+    if done.get("pruned_because") and not pruned_too:
+        return False
     return all((folder.root / row["file"]).exists() for row in done["checkpoints"])

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,6 +53,7 @@ class Run:
         terms: whose sum is the loss.
         validate: the validation loss of the weights in place, or None where there is nothing to measure it on.
         shrunk: whether a batch ran out of memory and was halved.
+        pruner: why a run with these validations and images at its checkpoints is hopeless, or None; None: none is.
     """
 
     experiment: Experiment
@@ -64,15 +65,16 @@ class Run:
     state: RunState
     accelerator: Accelerator
     shrunk: bool = False
+    pruner: Callable[[Sequence[dict[str, Any]], Sequence[int]], str | None] | None = None
 
     def fit(self, hooks: Hooks) -> str:
         """Trains from the state's update to the plan's last.
 
         Returns:
-            "complete", "time limit" or "plateau".
+            "complete", "time limit", "plateau" or "pruned".
         """
         every = max(1, self.experiment.training.state_every // self.plan.images_per_update)
-        outcome = "plateau" if self._stalled() else "complete"
+        outcome = self._early_end()
         prefetcher = self._prefetcher()
         mark = time.monotonic()
         try:
@@ -92,7 +94,7 @@ class Run:
                 self.state.seconds, mark = self.state.seconds + now - mark, now
                 late = self._late()
                 saved = self._at_epoch_end(hooks, late)
-                outcome = "time limit" if late else "plateau" if self._stalled() else "complete"
+                outcome = "time limit" if late else self._early_end()
                 if saved or self.state.updates % every == 0:
                     hooks.save()
         finally:
@@ -128,6 +130,20 @@ class Run:
         """The number of the best validation, the base's own left out."""
         losses = [row["loss"] for row in self.state.validations[1:]]
         return 1 + losses.index(min(losses)) if losses else None
+
+    def hopeless(self) -> str | None:
+        """Why the pruner gives the run up at its checkpoints so far, in a sentence; None where it does not.
+
+        A run that is through is not given up: what it costs is paid, and only scores say what it is worth.
+        """
+        if self.pruner is None or self.state.updates >= self.plan.updates:
+            return None
+        made = [update for update in self.plan.checkpoints if update <= self.state.updates]
+        return self.pruner(self.state.validations, [update * self.plan.images_per_update for update in made])
+
+    def _early_end(self) -> str:
+        """A function of the state, so that a run that was killed after its last update ends the same."""
+        return "pruned" if self.hopeless() else "plateau" if self._stalled() else "complete"
 
     def _stalled(self) -> bool:
         """Whether the validation loss has not improved for as long as the experiment's patience."""

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lora_core.errors import TrainingError
+from lora_core.errors import LossError
 from lora_core.progress import progress_bar
 from lora_core.training.log import read_log, write_log
 from lora_core.training.losses import TimestepBins
@@ -63,7 +63,7 @@ class Monitor:
         """Writes the pending line.
 
         Raises:
-            TrainingError: a loss is not finite; the files of the update are named.
+            LossError: a loss is not finite; the files of the update are named.
         """
         if not self.pending:
             return
@@ -72,7 +72,7 @@ class Monitor:
         for (number, _, _), parts in zip(self.pending, rows, strict=True):
             if not math.isfinite(sum(parts)):
                 files = ", ".join(sorted(set(self.describe(number))))
-                raise TrainingError(
+                raise LossError(
                     f"the loss is {sum(parts)} at update {number} (files: {files}); lower training.learning_rate or "
                     "set base.precision=bf16 or fp32. Checkpoints saved before are kept"
                 )

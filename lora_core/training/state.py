@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from lora_core.errors import ConfigError, TrainingError
+from lora_core.errors import ConfigError, LossError
 from lora_core.files import read_json, whole_folder, write_json
 from lora_core.lora import Adapter
 from lora_core.training.optimiser import Average
@@ -42,17 +42,17 @@ class RunState:
     validations: list[dict[str, Any]] = field(default_factory=list)
 
     def require_finite(self) -> None:
-        """Raises TrainingError where a weight is not finite, before anything good is replaced."""
+        """Raises LossError where a weight is not finite, before anything good is replaced."""
         for part, named in (("unet", self.adapter.unet), ("text_encoder", self.adapter.text_encoder)):
             for name, parameter in named.items():
                 if not math.isfinite(parameter.detach().abs().sum().item()):
-                    raise TrainingError(f"the LoRA weight {part}.{name} is not finite; lower training.learning_rate")
+                    raise LossError(f"the LoRA weight {part}.{name} is not finite; lower training.learning_rate")
 
     def save(self, folder: Path) -> None:
         """Writes the state, whole or not at all.
 
         Raises:
-            TrainingError: a weight is not finite; the last good state stays.
+            LossError: a weight is not finite; the last good state stays.
         """
         self.require_finite()
         values = {

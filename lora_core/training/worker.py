@@ -18,7 +18,7 @@ from lora_core.files import read_json, write_json
 from lora_core.formats.metadata import training_metadata
 from lora_core.lora import save_lora
 from lora_core.process import child_main, only_one
-from lora_core.training.launch import run_digest
+from lora_core.training.launch import read_pruner, run_digest
 from lora_core.training.log import read_log, write_log
 from lora_core.training.loop import Hooks
 from lora_core.training.monitor import Monitor
@@ -40,6 +40,7 @@ def train(workspace: Workspace, experiment: Experiment, number: int) -> None:
     accelerator = open_accelerator(experiment)
     made = set_up(workspace, experiment, pairs, accelerator, before, digest)
     run = made.run
+    run.pruner = read_pruner(folder)
     if (state := newest_state(folder.states)) is not None:
         run.state.restore(state)
     if not run.state.validations and (loss := made.base_loss()) is not None:
@@ -97,6 +98,7 @@ class Recorder:
             "images": run.state.updates * run.plan.images_per_update,
             "epochs": run.experiment.training.epochs,
             "stopped": stopped,
+            "pruned_because": run.hopeless(),
             "photos": len(self.pairs),
             "batch": run.plan.batch,
             "shrunk": run.shrunk,
@@ -137,7 +139,8 @@ class Recorder:
         row = save_lora(run.adapter, self.folder.checkpoints / name, metadata)
         index = self.folder.training / "checkpoints.json"
         known = [other for other in (read_json(index) if index.exists() else []) if other["epoch"] < epoch]
-        write_json(index, [*known, {"epoch": epoch, **row}])
+        size = (self.folder.root / str(row["file"])).stat().st_size
+        write_json(index, [*known, {"epoch": epoch, **row, "bytes": size}])
         self._samples(epoch)
 
     @torch.no_grad()

@@ -32,7 +32,7 @@ class Advice:
 
 @dataclass(frozen=True)
 class Tried:
-    """A round that is known: its number, what it set, and its composite score in points (None while it runs)."""
+    """A round that is known: its number, what it set, and its composite in points (None while it runs, or pruned)."""
 
     number: int
     changes: dict[str, Any]

@@ -13,6 +13,7 @@ import polars as pl
 
 from lora_core.experiment import Experiment
 from lora_core.tuning.evidence import LOSS_ROWS, LossCurve, Row, Scores
+from lora_core.tuning.pruning import shares
 
 Advised = dict[str, dict[str, Any]]
 
@@ -81,6 +82,23 @@ def diagnose(
     round_ = _Round(experiment, scores, loss, done)
     findings = [finding for check in _CHECKS if (finding := check(round_)) is not None]
     return findings or [Finding("nothing-wrong", f"Nothing stands out; the best is {_cell(scores.winner)}.")]
+
+
+def diagnose_pruned(experiment: Experiment, done: dict[str, Any]) -> list[Finding]:
+    """Reads a round that was given up: its reason, and which way the learning rate should go.
+
+    Args:
+        experiment: the round's experiment, its changes applied.
+        done: `training/done.json`, with "pruned_because" and "validations".
+    """
+    rate, curve = experiment.training.learning_rate, [share for _, share in shares(done["validations"])]
+    harmful = not curve or not math.isfinite(curve[-1]) or curve[-1] > 1 + UNCHANGED
+    lower = {"low": rate / RATE_STEP, "high": rate / 2}
+    higher = {"low": min(1.0, 2 * rate), "high": min(1.0, RATE_STEP * rate)}
+    advice = {"training.learning_rate": lower if harmful else higher}
+    word = "high" if harmful else "low"
+    says = f"{done['pruned_because']} A learning rate of {rate:.3g} seems too {word}."
+    return [Finding("given-up", says, advice)]
 
 
 def _loss_diverged(round_: _Round) -> Finding | None:
@@ -165,7 +183,7 @@ def _autoencoder_ceiling(round_: _Round) -> Finding | None:
 
 def _overfitting(round_: _Round) -> Finding | None:
     curve = round_.scores.along("epoch")
-    best = max(range(len(curve)), key=lambda place: curve[place]["composite"])
+    best = round_.scores.peak(curve)
     difference = round_.scores.difference(curve[best], curve[-1])
     if best == len(curve) - 1 or not difference.better:
         return None
@@ -185,7 +203,7 @@ def _overfitting(round_: _Round) -> Finding | None:
 
 def _still_improving(round_: _Round) -> Finding | None:
     curve = round_.scores.along("epoch")
-    if len(curve) < 2 or max(row["composite"] for row in curve[:-1]) >= curve[-1]["composite"]:
+    if len(curve) < 2 or round_.scores.peak(curve) < len(curve) - 1:
         return None
     difference = round_.scores.difference(curve[-1], curve[-2])
     if not difference.better:
@@ -206,8 +224,8 @@ def _lowest_strength_best(round_: _Round) -> Finding | None:
         return None
     strength = ladder[0]["strength"]
     says = (
-        f"The lowest strength of the grid, {strength:g}, is the best ({ladder[0]['composite']:+.2f} points, "
-        f"{ladder[1]['composite']:+.2f} at {ladder[1]['strength']:g}): the LoRA is not trusted further. "
+        f"The lowest strength, {strength:g}, is best ({_over(round_.scores, ladder, 0, 'strength')}): "
+        "the LoRA is not trusted further. "
         "Either the best lies lower still, or the adapter is too weak."
     )
     return Finding("lowest-strength-best", says, {"sweep.strengths": {"low": strength / 4, "high": strength}})
@@ -219,8 +237,8 @@ def _highest_strength_best(round_: _Round) -> Finding | None:
     if strength >= 1 or not _edge_is_best(round_.scores, ladder, -1):
         return None
     says = (
-        f"The highest strength of the grid, {strength:g}, is the best ({ladder[-1]['composite']:+.2f} points, "
-        f"{ladder[-2]['composite']:+.2f} at {ladder[-2]['strength']:g}): the best may lie beyond the grid."
+        f"The highest strength, {strength:g}, is best ({_over(round_.scores, ladder, -1, 'strength')}): "
+        "the best may lie beyond the grid."
     )
     beyond = {"low": strength, "high": min(1.0, 2 * strength)}
     return Finding("highest-strength-best", says, {"sweep.strengths": beyond})
@@ -235,8 +253,8 @@ def _detail_return_edge(round_: _Round) -> Finding | None:
             dropped = "what the autoencoder drops from the input"
             meaning = f"{dropped} is mostly damage" if value == 0 else f"all of {dropped} helps"
             says = (
-                f"Detail return is best at {value:g} ({ladder[end]['composite']:+.2f} points, "
-                f"{ladder[neighbour]['composite']:+.2f} at {inner:g}): {meaning}. Values between were not tried."
+                f"Detail return is best at {value:g} ({_over(round_.scores, ladder, end, 'detail_return')}): "
+                f"{meaning}. Values between were not tried."
             )
             low, high = sorted((value, inner))
             return Finding("detail-return-edge", says, {"sweep.detail_returns": {"low": low, "high": high}})
@@ -284,6 +302,13 @@ def _edge_is_best(scores: Scores, ladder: Sequence[Row], end: int) -> bool:
     if len(ladder) < 2 or ladder[end]["id"] != scores.winner["id"]:
         return False
     return scores.difference(ladder[end], ladder[1 if end == 0 else -2]).better
+
+
+def _over(scores: Scores, ladder: Sequence[Row], end: int, axis: str) -> str:
+    """How far an end of an axis is above its neighbour, on the photographs that both have."""
+    neighbour = ladder[1 if end == 0 else -2]
+    points = scores.difference(ladder[end], neighbour).mean
+    return f"{ladder[end]['composite']:+.2f} points, {points:+.2f} over {neighbour[axis]:g}"
 
 
 def _cell(row: Row) -> str:

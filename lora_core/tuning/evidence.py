@@ -10,7 +10,7 @@ import polars as pl
 
 from lora_core.errors import DataError
 from lora_core.experiment import Experiment, ScoringSection
-from lora_core.scoring import POINT
+from lora_core.scoring import POINT, rank
 
 NOISE = 2.0
 """Standard errors that count as noise: about 95 % of the differences that are none stay below."""
@@ -66,7 +66,7 @@ class Scores:
         lora, self.input = self.of_kind("lora"), self.reference("input")
         if not lora or self.input is None:
             raise DataError("the round's table holds no LoRA cell or no degraded input; score the round again")
-        self.winner = _best(lora)
+        self.winner = max(lora, key=lambda row: (row.get("dropped_after") is None, *rank(row)))
         self._photos = {str(key[0]): group.sort("photo") for key, group in photo_table.group_by("id")}
         self._scoring = experiment.scoring
 
@@ -95,14 +95,19 @@ class Scores:
         values = sorted({row[axis] for row in rows})
         return [_best([row for row in rows if row[axis] == value]) for value in values]
 
+    def peak(self, curve: Sequence[Row]) -> int:
+        """The place of the best row of `along`; composites of different photographs are not compared."""
+        return curve.index(_best(curve))
+
     def difference(self, row: Row, other: Row) -> Difference:
-        """How many points of the composite `row` is above `other`, photograph by photograph."""
-        differences = self._points(row) - self._points(other)
-        return Difference(row["composite"] - other["composite"], max(_noise(differences), self._smallest))
+        """How many points of the composite `row` is above `other`, on the photographs that both have."""
+        first, second = self._points(row), self._points(other)
+        differences = np.array([first[photo] - second[photo] for photo in first if photo in second])
+        return Difference(float(differences.mean()), max(_noise(differences), self._smallest))
 
     def gain(self, metric: str) -> Difference:
         """The winner's gain over the input in one metric: dB, or the share of the input's distance."""
-        gains = _gains(self._photos[self.winner["id"]], self._photos[self._input_id], metric)
+        gains = self._gains(self.winner, metric)
         return Difference(float(gains.mean()), max(_noise(gains), METRIC_FLOORS[metric]))
 
     @property
@@ -110,12 +115,19 @@ class Scores:
         assert self.input is not None
         return str(self.input["id"])
 
-    def _points(self, row: Row) -> np.ndarray:
-        """Composite of each photograph, (photographs,) float64; their mean is the row's composite."""
-        candidate, start = self._photos[row["id"]], self._photos[self._input_id]
+    def _points(self, row: Row) -> dict[str, float]:
+        """Composite of each photograph that the row has; their mean is the row's composite."""
         weights = _weights(self._scoring)
-        points = sum(weight * _gains(candidate, start, metric) / POINT[metric] for metric, weight in weights.items())
-        return np.asarray(points) / sum(weights.values())
+        points = sum(weight * self._gains(row, metric) / POINT[metric] for metric, weight in weights.items())
+        photos = self._photos[row["id"]]["photo"].to_list()
+        return dict(zip(photos, (np.asarray(points) / sum(weights.values())).tolist(), strict=True))
+
+    def _gains(self, row: Row, metric: str) -> np.ndarray:
+        """Gains over the input of the row's photographs; perceptual ones are relative to the mean of all inputs."""
+        candidate, start = self._photos[row["id"]], self._photos[self._input_id]
+        inputs = dict(zip(start["photo"], start[metric], strict=True))
+        gains = candidate[metric].to_numpy() - np.array([inputs[photo] for photo in candidate["photo"]])
+        return -gains / float(start[metric].mean()) if metric == "perceptual" else gains  # type: ignore[arg-type]
 
 
 class LossCurve:
@@ -173,7 +185,8 @@ class LossCurve:
 
 
 def _best(rows: Sequence[Row]) -> Row:
-    return max(rows, key=lambda row: row["composite"])
+    """The best of those that the race kept longest; what it dropped early is known on few photographs."""
+    return max(rows, key=lambda row: (row["photos"], row["composite"]))
 
 
 def _weights(scoring: ScoringSection) -> dict[str, float]:
@@ -182,12 +195,6 @@ def _weights(scoring: ScoringSection) -> dict[str, float]:
         "ssim_y": scoring.ssim_weight,
         "perceptual": scoring.perceptual_weight,
     }
-
-
-def _gains(candidate: pl.DataFrame, start: pl.DataFrame, metric: str) -> np.ndarray:
-    """Gain of each photograph; the perceptual distance is lower when better, and relative to the input's mean."""
-    one, other = candidate[metric].to_numpy(), start[metric].to_numpy()
-    return (other - one) / other.mean() if metric == "perceptual" else one - other
 
 
 def _noise(differences: np.ndarray) -> float:

@@ -1,11 +1,13 @@
 """The search space: `tuning.dimensions` as Optuna's distributions, narrowed by a diagnosis' advice.
 
 Optuna keeps words for choices and plain numbers for the rest (`params`); the experiment wants its own types
-(`changes`): `changes_of` goes from one to the other.
+(`changes`): `changes_of` goes from one to the other. A dimension with a condition counts only where that holds: a round
+without it has neither a parameter nor a change of that key.
 """
 
 import math
 from collections.abc import Mapping
+from itertools import product
 from typing import Any
 
 from annotated_types import MultipleOf
@@ -70,6 +72,16 @@ def changes_of(experiment: Experiment, params: Mapping[str, Any]) -> dict[str, A
     }
 
 
+def active_params(experiment: Experiment, params: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters whose conditions hold."""
+    conditions = _conditions(experiment)
+    return {
+        key: value
+        for key, value in params.items()
+        if key not in conditions or params[conditions[key][0]] == conditions[key][1]
+    }
+
+
 def narrowed_space(space: Space, advice: Mapping[str, Advice]) -> Space:
     """The dimensions that the advice narrows, within their own bounds; advice wholly outside them narrows nothing."""
     narrowed: Space = {}
@@ -79,10 +91,24 @@ def narrowed_space(space: Space, advice: Mapping[str, Advice]) -> Space:
     return narrowed
 
 
-def combinations(space: Space) -> int | None:
+def combinations(experiment: Experiment, space: Space) -> int | None:
     """How many different rounds the space holds; None where a dimension is continuous or there is no dimension."""
-    counts = [_count(axis) for axis in space.values()]
-    return math.prod(counts) if counts and all(counts) else None
+    counts = {key: _count(axis) for key, axis in space.items()}
+    if not counts or not all(counts.values()):
+        return None
+    deciding = list(dict.fromkeys(key for key, _ in _conditions(experiment).values()))
+    total = 0
+    for words_ in product(*(getattr(space[key], "choices", ()) for key in deciding)):
+        # Any value stands for the dimensions that decide nothing.
+        params = dict.fromkeys(space, "") | dict(zip(deciding, words_, strict=True))
+        total += math.prod(counts[key] for key in active_params(experiment, params) if key not in deciding)
+    return total
+
+
+def _conditions(experiment: Experiment) -> dict[str, tuple[str, str]]:
+    """The key and the choice that a dimension asks for, by its own key; those without a condition are left out."""
+    dimensions = experiment.tuning.dimensions
+    return {dimension.key: dimension.condition for dimension in dimensions if dimension.condition}
 
 
 def _axis(experiment: Experiment, dimension: Dimension) -> Axis:

@@ -5,7 +5,8 @@
 
 A recorded grid (`race_grids.parquet`) has the composite of each cell on each photograph, from exhaustive sweeps with
 the pocket base and real LoRAs. The first command replays them: the race sees only what it asked for. The second records
-them anew; LORAS has a folder a LoRA with `experiment.yaml` and `checkpoints/`, PHOTOS 26 photographs or more.
+those that are not there, on faded photographs as `surface.py` makes them; LORAS is the folder of LoRAs that it leaves,
+PHOTOS has 26 photographs or more.
 """
 
 import argparse
@@ -14,13 +15,14 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+from surface import faded
 
-from lora_core.experiment import Experiment, apply_overrides, load_experiment
-from lora_core.files import file_digest, write_json
+from lora_core.experiment import Experiment, apply_overrides
+from lora_core.files import file_digest, read_json, write_json
 from lora_core.images import list_photos, read_rgb, write_png
-from lora_core.preparation import prepare
+from lora_core.preparation import degrade_workspace, prepare
 from lora_core.scoring import Scorer, composites
-from lora_core.sweep.race import judge, stages
+from lora_core.sweep.race import Runner, judge, stages
 from lora_core.workspace import Workspace
 
 RECORDED = Path(__file__).with_name("race_grids.parquet")
@@ -39,9 +41,10 @@ def main() -> None:
     options.add_argument("--photos", type=Path)
     given = options.parse_args()
     if given.record:
-        folders = sorted(path.parent for path in given.record.glob("*/experiment.yaml"))
-        for number, folder in enumerate(folders):
-            record(number, folder, list_photos(given.photos))
+        there = set(pl.read_parquet(RECORDED)["grid"]) if RECORDED.exists() else set()
+        for number, file in enumerate(sorted(given.record.glob("*/experiment.json"))):
+            if number not in there:
+                record(number, file.parent, list_photos(given.photos))
         return
     replay(pl.read_parquet(RECORDED))
 
@@ -56,7 +59,12 @@ def record(number: int, lora: Path, photos: list[Path]) -> None:
         chosen = [photos[place] for place in np.random.default_rng(number).permutation(len(photos))[: PHOTOS + 2]]
         for place, path in enumerate(chosen):
             write_png((workspace.targets if place < 2 else workspace.test) / f"{path.stem}.png", read_rgb(path))
-        experiment = apply_overrides(load_experiment(lora / "experiment.yaml"), [*GRID, f"seed={number}"])
+        trained = Experiment.model_validate(read_json(lora / "experiment.json"))
+        made = apply_overrides(trained, [*GRID, f"seed={number}", "degradation.preset=pocket"])
+        degrade_workspace(workspace, made)
+        for twin in (*list_photos(workspace.degraded), *list_photos(workspace.test_degraded)):
+            write_png(twin, faded(read_rgb(twin)))
+        experiment = apply_overrides(made, ["degradation.preset=own"])
         prepare(workspace, experiment)
         study = workspace.study(experiment.name)
         write_json(study.round(0).training_done, {"checkpoints": checkpoints_of(lora)})
@@ -73,7 +81,7 @@ def record(number: int, lora: Path, photos: list[Path]) -> None:
 def checkpoints_of(lora: Path) -> list[dict[str, object]]:
     """What `training/done.json` says of the folder's checkpoints."""
     found = []
-    for place, folder in enumerate(sorted(path for path in (lora / "checkpoints").iterdir() if path.is_dir())):
+    for place, folder in enumerate(sorted(path for path in lora.glob("epoch-*") if path.is_dir())):
         digest = file_digest(folder / "pytorch_lora_weights.safetensors")
         file = str((folder / "pytorch_lora_weights.safetensors").absolute())
         found.append({"epoch": place + 1, "digest": digest, "file": file, "diffusers": str(folder.absolute())})
@@ -128,7 +136,11 @@ def race(grid: pl.DataFrame) -> tuple[float, float, int, int]:
         before = end
         if end < PHOTOS:
             for kind in ("lora", "base"):
-                runners = {str(cell): list(scores[cell, :end]) for cell in sorted(alive) if about[cell]["kind"] == kind}
+                runners = [
+                    Runner(str(cell), about[cell]["denoising"], about[cell]["steps"], list(scores[cell, :end]))
+                    for cell in sorted(alive)
+                    if about[cell]["kind"] == kind
+                ]
                 alive -= {int(one.id) for one in judge(runners, CONFIDENCE)}
     loras = [cell for cell, row in enumerate(about) if row["kind"] == "lora"]
     means = scores.mean(axis=1)

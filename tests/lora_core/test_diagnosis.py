@@ -177,8 +177,8 @@ def test_points_of_the_photographs_average_to_the_composite() -> None:
     assert scores.input is not None
     gain = scores.difference(scores.winner, scores.input).mean
     photo_points = scores._points(scores.winner)
-    assert photo_points.shape == (PHOTOS,)
-    assert photo_points.mean() == pytest.approx(gain) == pytest.approx(scores.winner["composite"])
+    assert len(photo_points) == PHOTOS
+    assert np.mean(list(photo_points.values())) == pytest.approx(gain) == pytest.approx(scores.winner["composite"])
 
 
 @pytest.mark.parametrize(
@@ -235,3 +235,25 @@ def test_a_table_without_lora_is_refused() -> None:
     table, photo_table = case.tables()
     with pytest.raises(DataError, match="no LoRA cell"):
         diagnose(case.experiment(), table.filter(pl.col("kind") != "lora"), photo_table, case.log(), {})
+
+
+def test_what_a_race_dropped_is_compared_on_the_photographs_that_both_saw() -> None:
+    """A dropped cell that was lucky with its first photographs wins nothing, and is not the better neighbour."""
+    case = Case(strengths={0.05: 0.0, 0.1: -0.5, 0.2: -0.9}, photo_noise=0.0)
+    table, photo_table = case.tables()
+    kept = sorted(photo_table["photo"].unique())[:5]
+    dropped = [row["id"] for row in table.to_dicts() if row["kind"] == "lora" and " 0.05 " not in row["id"]]
+    photo_table = photo_table.filter(~pl.col("id").is_in(dropped) | pl.col("photo").is_in(kept))
+    lucky = pl.when(pl.col("id").is_in(dropped)).then
+    table = table.with_columns(
+        lucky(pl.lit(5)).otherwise(pl.col("photos")).alias("photos"),
+        lucky(pl.lit(5)).otherwise(None).alias("dropped_after"),
+        lucky(pl.col("composite") + 9).otherwise(pl.col("composite")).alias("composite"),
+    )
+    scores = Scores(case.experiment(), table, photo_table)
+    assert scores.winner["strength"] == 0.05
+    ladder = scores.along("strength")
+    assert scores.difference(ladder[0], ladder[1]).mean == pytest.approx(0.5)
+    findings = diagnose(case.experiment(), table, photo_table, case.log(), {"stopped": "complete", "epochs": 4})
+    says = next(finding.says for finding in findings if finding.code == "lowest-strength-best")
+    assert "+0.50 over 0.1" in says

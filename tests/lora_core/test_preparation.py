@@ -11,7 +11,7 @@ from lora_core.errors import ConfigError, DataError, ResourceError, UserError
 from lora_core.experiment import Experiment, apply_overrides, load_experiment, load_preset
 from lora_core.files import file_digest
 from lora_core.images import list_photos
-from lora_core.preparation import create_workspace, prepare
+from lora_core.preparation import check_workspace, create_workspace, prepare
 from lora_core.space import check_space
 from lora_core.workspace import Workspace
 
@@ -179,4 +179,22 @@ def test_the_latents_and_pictures_of_the_estimate(workspace: Workspace, experime
     one, two = (check_space(workspace, experiment, rounds) for rounds in (1, 2))
     checkpoints, cells, pixels = 2, 3 * 1 * 1 * 3 * 2, 2 * 144 * 128
     adapter = 32 * 1_400_000 * 4
-    assert two - one == (2 * checkpoints + 3) * adapter + cells * pixels * 3
+    states = 3 * 3  # the newest, the one under way and the best; weights and two moments each
+    assert two - one == (2 * checkpoints + states) * adapter + cells * pixels * 3
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("scoring.perceptual=lpips", "AlexNet weights .* not in the torch hub cache; run once: .*--download-lpips"),
+        ("scoring.metrics=[lpips_vgg]", "lpips_vgg.*vgg16"),
+        ("scoring.metrics=[dists]", "dists"),
+    ],
+)
+def test_weights_of_a_metric_are_missed_before_anything_expensive(
+    workspace: Workspace, experiment: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    setting: str, message: str,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "no weights here"))
+    with pytest.raises(ResourceError, match=message):
+        check_workspace(workspace, apply_overrides(experiment, [setting]))

@@ -74,3 +74,26 @@ def test_a_small_space_ends_when_it_is_gone_through() -> None:
     for kind, reason in (("direct", None), ("bridge", "all 2 combinations of tuning.dimensions are done")):
         results[1]["changes"] = {"objective.kind": kind}
         assert stop_reason(experiment, results, 0.0) == reason
+
+
+def test_rounds_that_were_given_up_wear_out_the_patience() -> None:
+    experiment = experiment_of(RATE)
+    results = rounds(1.0, 0.5, 1.2)
+    for place in (1, 2):
+        results[place]["winner"] = None
+    assert stop_reason(experiment, results, 0.0) == (
+        "2 rounds in a row were not 0.1 points better than round 0 (+1.00 points)"
+    )
+    results[0]["winner"] = None
+    reason = stop_reason(experiment, results, 0.0)
+    assert reason is not None and reason.startswith("all of the first 3 rounds were given up early")
+    results[2]["winner"] = {"composite": -5.0}
+    assert stop_reason(experiment, results, 0.0) is None, "the first round with scores counts as better than none"
+
+
+def test_a_round_that_meets_the_constraints_is_better_than_one_that_does_not() -> None:
+    results = rounds(2.0, 0.5, 0.4)
+    results[0]["winner"]["feasible"] = False
+    assert stop_reason(experiment_of(RATE), results, 0.0) is None
+    results[0]["winner"]["feasible"] = True
+    assert stop_reason(experiment_of(RATE), results, 0.0) is not None

@@ -245,3 +245,13 @@ def test_values_have_the_type_and_the_step_of_their_key(tmp_path: Path) -> None:
 def test_optuna_says_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     run_rounds(tmp_path, experiment_of(RATE), 4)
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("content", [b"no journal\n", b'{"op_code": 99}\n', b'["a list"]\n', b"\xff\xfe\n"])
+def test_a_damaged_journal_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
+    experiment, workspace = experiment_of(RATE), Workspace(tmp_path)
+    finish(workspace, experiment, propose(workspace, experiment, 0, []), 1.0)
+    journal = workspace.study(experiment.name).study_log
+    journal.write_bytes(content + journal.read_bytes())
+    with pytest.raises(DataError, match=r"study\.log is damaged .*restore it"):
+        propose(workspace, experiment, 1, [])

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from lora_core.data.pairs import Pair
+from lora_core.denoising import Start
 from lora_core.errors import TrainingError
 from lora_core.experiment import Experiment, apply_overrides, load_preset
-from lora_core.denoising import Start
 from lora_core.training.draws import draw
 from lora_core.training.log import read_log
 from lora_core.training.monitor import LINE_EVERY, Monitor

@@ -27,7 +27,7 @@ def mortal(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     counter = tmp_path / "counter"
 
     def dies(times: int) -> Path:
-        def train_round(workspace: Workspace, experiment: Experiment, number: int) -> dict[str, Any]:
+        def train_round(workspace: Workspace, experiment: Experiment, number: int, _: object) -> dict[str, Any]:
             run_in_process("tests.tasks.mortal", [str(counter), str(times)], tmp_path / "training")
             return {"stopped": "complete"}
 

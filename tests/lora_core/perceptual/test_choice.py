@@ -14,9 +14,16 @@ from skimage import data
 from lora_core.errors import ConfigError, DataError, ResourceError
 from lora_core.experiment import ScoringSection
 from lora_core.metrics import gmsd
-from lora_core.perceptual import DOWNLOAD_COMMAND, Perceptual, choose_perceptual, download_lpips_weights, hub_weights
+from lora_core.perceptual import (
+    DOWNLOAD_COMMAND,
+    FILES,
+    Perceptual,
+    choose_perceptual,
+    download_lpips_weights,
+    hub_weights,
+)
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PHOTO = np.ascontiguousarray(data.astronaut()[60:160, 180:290])
 CONVOLUTIONS = (0, 3, 6, 8, 10)
 NOISY = (PHOTO + np.random.default_rng(0).normal(0, 12, PHOTO.shape)).clip(0, 255).astype(np.uint8)
@@ -96,7 +103,9 @@ def test_a_damaged_download_is_not_used(hub: Path, weights: Path) -> None:
 
 def test_the_cache_is_torch_hubs(hub: Path) -> None:
     assert hub_weights() == hub == Path(torch.hub.get_dir()) / "checkpoints" / hub.name
-    assert torchvision.models.AlexNet_Weights.IMAGENET1K_V1.url.endswith(f"/{hub.name}")
+    assert torchvision.models.VGG16_Weights.IMAGENET1K_V1.url == FILES["vgg16"].address
+    assert torchvision.models.SqueezeNet1_1_Weights.IMAGENET1K_V1.url == FILES["squeezenet"].address
+    assert torchvision.models.AlexNet_Weights.IMAGENET1K_V1.url == FILES["alexnet"].address
 
 
 @pytest.mark.parametrize(
