@@ -187,8 +187,8 @@ def test_the_latents_and_pictures_of_the_estimate(workspace: Workspace, experime
     ("setting", "message"),
     [
         ("scoring.perceptual=lpips", "AlexNet weights .* not in the torch hub cache; run once: .*--download-lpips"),
-        ("scoring.metrics=[lpips_vgg]", "lpips_vgg.*vgg16"),
-        ("scoring.metrics=[dists]", "dists"),
+        ("scoring.metrics=[lpips_vgg]", "VGG-16 weights .* run once: .*--download-weights vgg16"),
+        ("scoring.metrics=[dists]", "VGG-16 weights .* name a copy under scoring.vgg_weights"),
     ],
 )
 def test_weights_of_a_metric_are_missed_before_anything_expensive(
