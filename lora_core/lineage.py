@@ -8,7 +8,7 @@ from lora_core.experiment import Experiment
 from lora_core.files import value_digest, write_text
 from lora_core.workspace import RoundFolder, StudyFolder
 
-RESULTS_VERSION = 2
+RESULTS_VERSION = 3
 """Raised when the code gives other results from equal settings, so that older rounds are not taken for new ones."""
 
 _NO_INFLUENCE = {
