@@ -188,7 +188,6 @@ def train(number: int, **where: Any) -> None:
 @cli.command()
 @_round
 @_experiment
-@_racing
 def sweep(number: int, **where: Any) -> None:
     """Restore the test photographs with every checkpoint at every setting."""
     settle_round(number, **where)
@@ -344,10 +343,15 @@ def _server_address() -> str | None:
 
 def _show_verdict(workspace: Workspace, experiment: Experiment) -> None:
     """The headline of the report, in words."""
-    from lora_core.report.data import load_study
+    from lora_core.report.data import load_rounds, load_study
     from lora_core.report.summary import summarise
+    from lora_core.rounds import result_in_words
 
     study = workspace.study(experiment.name)
+    rounds = load_rounds(study)
+    if rounds and all(one.pruned for one in rounds):  # an end like another, but without a champion
+        click.echo(f"\n{result_in_words(rounds[-1].result)}\nReport: {study.report}")
+        return
     summary = summarise(load_study(workspace, experiment))
     click.echo("\n" + " ".join([summary.title, *summary.sentences]))
     click.echo(f"Champion: {workspace.champion}\nReport: {study.report}")

@@ -12,9 +12,11 @@ from flows.adoption import own_result
 from flows.parameters import as_overrides, settle
 from flows.prepare import prepare_flow
 from flows.round import round_flow
-from lora_core.experiment import PresetName, with_values
+from lora_core.data.pairs import dataset_digest
+from lora_core.experiment import Experiment, PresetName, with_values
 from lora_core.lineage import round_digest
 from lora_core.tuning.costs import expected_costs
+from lora_core.workspace import Workspace
 from tasks.champion import crown
 from tasks.propose import propose
 from tasks.record import recall, record, why_stop
@@ -50,9 +52,10 @@ def tuning_flow(
         number = len(results)
         proposal = propose(place, plan, number, results)
         logger.info("Round %d of at most %d: %s", number, plan.tuning.rounds, proposal.reason)
-        for sentence in expected_costs(place, with_values(plan, proposal.changes), number):
+        planned = with_values(plan, proposal.changes)
+        for sentence in expected_costs(place, planned, number):
             logger.info(sentence)
-        digest = round_digest(with_values(plan, proposal.changes), prepared.dataset_digest, prepared.base_digest)
+        digest = wanted_digest(place, planned, prepared.base_digest)
         start = partial(run, number, tuple(as_overrides(proposal.changes)), proposal.reason, plan.tuning.prune)
         result = recall(place, plan, number, digest) or own_result(start, digest)
         record(place, plan, number, result)
@@ -64,3 +67,17 @@ def tuning_flow(
     crown(place, plan)
     report(place, plan)
     return {"rounds": len(results), "stopped": stop}
+
+
+def wanted_digest(workspace: Workspace, planned: Experiment, base: str) -> str:
+    """The digest that a round will have; its changes may add photographs (objective.prior_images) or captions.
+
+    Args:
+        workspace: the workspace.
+        planned: the round's experiment, its changes applied.
+        base: digest of the base model, which no round may change.
+
+    Raises:
+        DataError: the photographs that the round wants are not there.
+    """
+    return round_digest(planned, dataset_digest(workspace, planned), base)

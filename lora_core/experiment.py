@@ -25,14 +25,20 @@ from lora_core.sections.tuning import Dimension, TuningSection
 from lora_core.settings import Section, field, require_key
 
 __all__ = [
-    "AdapterSection", "BaseModelSection", "DataSection", "DegradationName", "DegradationSection", "Dimension",
-    "Experiment", "MonitoringSection", "ObjectiveSection", "PresetName", "ScoringSection", "SweepSection",
+    "NOT_COMPARED", "AdapterSection", "BaseModelSection", "DataSection", "DegradationName", "DegradationSection",
+    "Dimension", "Experiment", "MonitoringSection", "ObjectiveSection", "PresetName", "ScoringSection", "SweepSection",
     "TrainingSection", "TuningSection", "apply_overrides", "load_experiment", "load_preset", "parse_experiment",
     "save_experiment", "value_at", "with_values",
 ]  # fmt: skip
 
 PRESET_FOLDER = Path(__file__).with_name("presets")
 PresetName = Literal["pocket", "restoration", "baseline"]
+
+NOT_COMPARED = (
+    "tuning.", "scoring.", "degradation.", "base.", "monitoring.", "data.test_limit", "data.test_size",
+)  # fmt: skip
+"""Beginnings of keys that say what the rounds are compared by; no round may change them."""
+
 _NEEDS_TRUE_GRADIENTS = ("prodigy", "schedule-free-adamw")
 
 
@@ -56,7 +62,7 @@ class Experiment(Section):
     def _dimensions_name_keys(self) -> Self:
         for dimension in self.tuning.dimensions:
             require_key(Experiment, dimension.key)
-            if dimension.key.startswith(("tuning.", "scoring.", "degradation.", "base.", "monitoring.")):
+            if dimension.key.startswith(NOT_COMPARED):
                 raise ValueError(f"tuning.dimensions: {dimension.key} would change what the rounds are compared by")
         return self
 

@@ -8,7 +8,7 @@ import polars as pl
 from lora_core.bases import base_digest
 from lora_core.data.pairs import dataset_digest
 from lora_core.errors import DataError
-from lora_core.experiment import Experiment, save_experiment
+from lora_core.experiment import Experiment, load_experiment, save_experiment
 from lora_core.files import read_json, write_json
 from lora_core.lineage import append_ledger, check_round, read_results, round_digest
 from lora_core.report.words import counted, gain_phrases, inference_phrase, listed, signed
@@ -108,10 +108,24 @@ def _scored(
         "race": read_json(folder.sweep_done).get("race"),
         "constraints": scores["constraints"],
         "diagnosis": [asdict(finding) for finding in findings],
-        "advice": counsel(experiment, Scores(experiment, table, by_photo), done, log, earlier),
+        "advice": counsel(
+            experiment,
+            Scores(experiment, table, by_photo),
+            done,
+            log,
+            earlier,
+            _rate_as_written(workspace, experiment, earlier),
+        ),
         "pruned": False,
         "pruned_because": None,
     }
+
+
+def _rate_as_written(workspace: Workspace, experiment: Experiment, earlier: list[dict[str, Any]]) -> float | None:
+    """The learning rate of the rounds that did not change it; None where there is none."""
+    study = workspace.study(experiment.name)
+    plain = [result["round"] for result in earlier if "training.learning_rate" not in result["changes"]]
+    return load_experiment(study.round(plain[0]).experiment).training.learning_rate if plain else None
 
 
 def _given_up(
@@ -126,7 +140,7 @@ def _given_up(
         "race": None,
         "constraints": [],
         "diagnosis": [asdict(finding) for finding in diagnose_pruned(experiment, done)],
-        "advice": counsel_pruned(experiment, done, log, earlier),
+        "advice": counsel_pruned(experiment, done, log, earlier, _rate_as_written(workspace, experiment, earlier)),
         "pruned": True,
         "pruned_because": done["pruned_because"],
     }

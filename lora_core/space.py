@@ -9,6 +9,7 @@ from lora_core.data.digests import DigestStore
 from lora_core.experiment import Experiment
 from lora_core.files import require_space
 from lora_core.images import photo_names, stem
+from lora_core.sweep.stages import price
 from lora_core.workspace import RepeatFolder, Workspace
 
 _PNG_BYTES_A_PIXEL = 3  # what noise needs; photographs take about two
@@ -25,7 +26,8 @@ def check_space(workspace: Workspace, experiment: Experiment, rounds: int) -> in
                      regularisation images have one half; none with data.cache=false
         checkpoints  a round: (2 formats x checkpoints + states x numbers of one) x rank x weights a rank x 4 B;
                      a state holds the weights, two moments of the optimiser, and their average with training.ema
-        pictures     a round: LoRA cells x test pixels x 3 B; the base's cells and the references once
+        pictures     a round: LoRA cells x test pixels x 3 B; the base's cells and the references once; of all cells
+                     only the race's share
 
     Raises:
         ResourceError: less is free.
@@ -86,8 +88,9 @@ def _picture_bytes(experiment: Experiment, testing: list[str], rounds: int, stor
     pixels = _pixels(testing[: experiment.data.test_limit], store)
     scored = int(np.minimum(pixels, side**2).sum() if side else pixels.sum())
     references = 6  # original, input, autoencoder, three classical ones
+    share = price(len(testing[: experiment.data.test_limit]), grid.race_confidence) if grid.race and testing else 1
     ladders = _checkpoints(experiment) * len(grid.lora_scales) * rounds + 1
-    return (settings * ladders + references) * scored * _PNG_BYTES_A_PIXEL
+    return int((settings * ladders * share + references) * scored * _PNG_BYTES_A_PIXEL)
 
 
 def _checkpoints(experiment: Experiment) -> int:

@@ -19,6 +19,7 @@ from lora_core.images import list_photos, write_png
 from lora_core.preparation import create_workspace, degrade_workspace
 from lora_core.training import launch
 from lora_core.workspace import Workspace
+from tests.report_study import PRUNED, make_study
 
 COMMANDS = ("init", "degrade", "train", "sweep", "score", "round", "tune", "report", "pretrain", "demo", "doctor")
 
@@ -49,6 +50,18 @@ def workspace(photos: Path, miniature: Path, tmp_path: Path) -> Workspace:
     workspace = create_workspace(root, "pocket", photos, assignments=[f"base.model={miniature}"]).workspace
     degrade_workspace(workspace, load_experiment(workspace.experiment))
     return workspace
+
+
+def test_a_study_whose_rounds_were_all_given_up_ends_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = make_study(tmp_path, Path(), rounds=0, limit=0, pruned=2)
+    save_experiment(study.experiment, study.workspace.experiment)
+    monkeypatch.setattr("flows.cli._flow", lambda name: lambda **_: {"rounds": 2, "stopped": name})
+    assert main(["tune", str(study.workspace.root)]) == 0
+    printed = capsys.readouterr()
+    assert f"Round 1 was given up early and has no scores: {PRUNED}" in printed.out
+    assert str(study.workspace.study(study.experiment.name).report) in printed.out and not printed.err
 
 
 def test_help_needs_neither_torch_nor_prefect() -> None:

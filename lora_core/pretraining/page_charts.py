@@ -62,7 +62,7 @@ def _draw(chart: Chart, lines: Sequence[Line], width: float) -> Markup:
         else linear_axis(chart.title, values, chart.height - 72, vertical=True)
     )
     ends = [(one.name, one.values[-1], one.kind) for one in lines] + [(*level, "level") for level in chart.levels]
-    margin = max(text_width(name) for name, _, _ in ends) + 14
+    margin = max(text_width(name, strong="best" in kind) for name, _, kind in ends) + 14
     last = max(one.images[-1] for one in lines)
     x = linear_axis("images seen", [0.0, last], width - margin - left_margin(y), vertical=False, pad=0.0)
     area = frame(width, chart.height, x, y, margin)

@@ -20,8 +20,6 @@ from lora_core.report.svg import (
 )
 from lora_core.report.words import signed
 
-_BOLD = 1.22
-"""How much wider strong text is."""
 _LOG_RANGE = 4.0
 """A loss that falls by more than this factor is drawn on a logarithmic axis."""
 
@@ -225,7 +223,7 @@ def curves_chart(
     values = [value for one in frame_of or series for value in (one.raw if frame_of or one in raw else one.smooth)]
     y = log_axis(f"{title}, log scale", values) if log else linear_axis(title, values, height - 72, vertical=True)
     named = [one for one in series if len(series) <= 5 or one.best] if len(series) > 1 else []
-    margin = max((text_width(one.name) * (_BOLD if one.best else 1) for one in named), default=0) + 14
+    margin = max((text_width(one.name, strong=one.best) for one in named), default=0) + 14
     last = max(one.images[-1] for one in frame_of or series)
     x = linear_axis("images seen", [0.0, last], width - margin - left_margin(y), vertical=False, pad=0.0)
     area = frame(width, height, x, y, margin)

@@ -55,6 +55,7 @@ def score_round(workspace: Workspace, experiment: Experiment, number: int) -> di
     start = input_id(entries)
     _require_complete(study, entries)
     scorer = Scorer(study, sweep["test"], experiment.scoring)
+    _require_metric_of_the_race(folder, sweep, scorer.perceptual.name)
     columns = Columns(study, scorer.originals, experiment.scoring)
     scores, further = _scored(scorer, columns, entries, sweep["test"])
     by_photo = photo_rows(entries, scores, experiment.scoring)
@@ -126,6 +127,15 @@ def _entries(sweep: dict[str, Any]) -> list[Row]:
         photos = entry.get("photos", total)
         entries.append({**entry, "dropped_after": photos if photos < total else None})
     return entries
+
+
+def _require_metric_of_the_race(folder: RoundFolder, sweep: dict[str, Any], name: str) -> None:
+    """What was dropped by one metric cannot be missing from a table of another."""
+    if (race := sweep.get("race")) and race.get("perceptual", name) != name:
+        raise DataError(
+            f"the race of this round was judged with {race['perceptual']}, now it is {name} (weights came or went); "
+            f"bring that back, or delete {folder.sweep_done} and sweep the round again: photo-enhancer sweep"
+        )
 
 
 def _require_complete(study: StudyFolder, entries: list[Row]) -> None:

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from lora_core.data.pairs import Pair
 from lora_core.files import file_digest, read_json, write_json
 from lora_core.images import centre_crop, read_rgb, write_png
@@ -46,5 +48,5 @@ def write_compared(study: StudyFolder, pairs: list[Pair], size: int | None) -> N
         for half, source in (("original", pair.clean), ("degraded", pair.degraded)):
             target = study.root / "test" / half / f"{pair.name}.png"
             picture = centre_crop(read_rgb(source), size)
-            if not target.exists() or (read_rgb(target) != picture).any():
+            if not target.exists() or not np.array_equal(read_rgb(target), picture):
                 write_png(target, picture)

@@ -15,13 +15,14 @@ from lora_core.restoration import padded
 
 @dataclass(frozen=True)
 class Input:
-    """A degraded photograph on the device.
+    """A degraded photograph, encoded.
 
     Attributes:
         size: (height, width) before padding.
         pixels: float32 (3, height, width) in [-1, 1], padded to sides that the UNet accepts.
-        latents: float32 (channels, height, width).
-        dropped: what the autoencoder drops, x_in - D(E(x_in)); float32, shape of the pixels.
+            On the CPU, for they are only looked at when a picture is finished.
+        latents: float32 (channels, height, width), on the device.
+        dropped: what the autoencoder drops, x_in - D(E(x_in)); float32, shape of the pixels, on the CPU.
     """
 
     name: str
@@ -57,7 +58,8 @@ def encode_inputs(base: Base, pictures: Mapping[str, np.ndarray], batch: int) ->
             chunk = names[first : first + batch]
             pixels = to_pixels(np.stack([framed[name] for name in chunk])).to(base.device)
             latents = base.encode(pixels)
-            dropped = pixels - base.decode(latents)
+            dropped = (pixels - base.decode(latents)).cpu()
+            pixels = pixels.cpu()
             for row, name in enumerate(chunk):
                 size = pictures[name].shape[:2]
                 made[name] = Input(name, (size[0], size[1]), pixels[row], latents[row], dropped[row])

@@ -112,19 +112,19 @@ class Painter:
         if not torch.isfinite(decoded).all():
             names = ", ".join(dict.fromkeys(one.name for _, one in chunk))
             raise DataError(f"the base gave values that are not finite for {names}; use base.precision=bf16 or fp32")
-        by_finish: dict[tuple[float, str], list[tuple[int, Cell]]] = defaultdict(list)
-        for row, (how, _) in enumerate(chunk):
+        by_finish: dict[tuple[float, str, tuple[int, int]], list[tuple[int, Cell]]] = defaultdict(list)
+        for row, (how, one) in enumerate(chunk):
             for cell in of[how]:
-                by_finish[cell.detail_return, cell.colour_fix].append((row, cell))
-        for (share, fix), places in by_finish.items():
-            rows = [row for row, _ in places]
+                by_finish[cell.detail_return, cell.colour_fix, one.size].append((row, cell))
+        for (share, fix, (height, width)), places in by_finish.items():
+            rows, part = [row for row, _ in places], (..., slice(height), slice(width))  # padding has no colours
             dropped, source = (
-                torch.stack([getattr(chunk[row][1], part) for row in rows]) for part in ("dropped", "pixels")
+                torch.stack([getattr(chunk[row][1], name)[part] for row in rows]).to(decoded.device)
+                for name in ("dropped", "pixels")
             )
-            pictures = to_rgb(COLOUR_FIXES[fix](return_detail(decoded[rows], dropped, share), source))
+            pictures = to_rgb(COLOUR_FIXES[fix](return_detail(decoded[rows][part], dropped, share), source))
             for (row, cell), picture in zip(places, pictures, strict=True):
-                one = chunk[row][1]
-                yield cell, one, np.ascontiguousarray(picture[: one.size[0], : one.size[1]])
+                yield cell, chunk[row][1], np.ascontiguousarray(picture)
 
     def _decode(self, latents: Tensor) -> Tensor:
         """On a CPU one by one: a decoder gains nothing from a batch there and its layers outgrow the caches."""

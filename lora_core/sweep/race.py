@@ -12,7 +12,6 @@ Two rules, both on the composite of the same photographs, in the manner of racin
 The bare base runs a race of its own: the report wants its best setting as well. Imports no torch.
 """
 
-import math
 from collections.abc import Hashable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -20,10 +19,7 @@ from typing import Any, Literal
 import numpy as np
 from scipy import stats  # type: ignore[import-untyped]
 
-GROWTH = 2
-"""Each stage ends with so many times the photographs of the one before."""
-KEEP = 1 / 3
-"""Share of a stage's denoiser evaluations that the next one may cost for each photograph."""
+from lora_core.sweep.stages import KEEP
 
 
 @dataclass(frozen=True)
@@ -73,20 +69,6 @@ class Stage:
     def row(self) -> dict[str, Any]:
         """The stage as JSON."""
         return asdict(self)
-
-
-def stages(photos: int, confidence: float) -> tuple[int, ...]:
-    """After how many photographs settings may be dropped; the last number is all of them.
-
-    The first is the least with which the test can reach the confidence at all: n photographs that agree have
-    p = 1 / 2^n. A test set that is not larger runs no race: (photos,).
-    """
-    first = math.floor(math.log2(1 / (1 - confidence))) + 1
-    ends = []
-    while first < photos:
-        ends.append(first)
-        first *= GROWTH
-    return (*ends, photos)
 
 
 def judge(runners: Sequence[Runner], confidence: float, keep: float = KEEP) -> list[Dropped]:

@@ -7,7 +7,9 @@ of them, so a killed sweep goes on where it was and ends the same.
 """
 
 import logging
-from collections.abc import Hashable, Sequence
+import math
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from itertools import groupby, pairwise
 from pathlib import Path
@@ -16,6 +18,7 @@ from typing import Any
 import torch
 
 from lora_core.bases import base_digest
+from lora_core.bases.base import in_evaluation
 from lora_core.bases.stable_diffusion import open_base
 from lora_core.data.pairs import pairs_digest, test_pairs
 from lora_core.errors import DataError
@@ -31,13 +34,14 @@ from lora_core.restoration import denoisings_of
 from lora_core.scoring import Scorer
 from lora_core.scoring.constraints import add_feasible, constraints_of
 from lora_core.scoring.tables import mean_rows, photo_rows
-from lora_core.sweep.cells import write_compared
+from lora_core.sweep.cells import known_photos, write_compared
 from lora_core.sweep.grid import Cell, Checkpoint, Reference, grid_digest, make_cells
 from lora_core.sweep.inputs import Input, encode_inputs
 from lora_core.sweep.launch import sweep_digest
 from lora_core.sweep.painter import Painter
-from lora_core.sweep.race import Runner, Stage, judge, stages
+from lora_core.sweep.race import Runner, Stage, judge
 from lora_core.sweep.references import references_of, save_references
+from lora_core.sweep.stages import price, stages
 from lora_core.workspace import RoundFolder, Workspace
 
 _log = logging.getLogger(__name__)
@@ -95,21 +99,24 @@ class Sweep:
         }
 
     def _paint(self, cells: Sequence[Cell], names: Sequence[str], progress: Any) -> None:
-        inputs: list[Input] = []
         painter = Painter(self.study, self.base, self.experiment.seed, self.experiment.sweep.batch, progress)
-        text = self.base.encode_prompt(["", self.experiment.data.prompt])
+        inputs = self._inputs(names)
         for (checkpoint, scale), group in groupby(cells, lambda cell: (cell.checkpoint, cell.lora_scale)):
-            inputs = inputs or self._inputs(names)
-            self.adapter.enable(checkpoint.folder is not None)
-            if checkpoint.folder is None:
+            with in_evaluation(self.base), self._lora(checkpoint, scale):
+                text = self.base.encode_prompt(["", self.experiment.data.prompt])  # the LoRA may be on it too
                 painter.paint(list(group), inputs, text)
-                continue
-            self.adapter.load(load_lora(checkpoint.folder))
-            self.adapter.scale(scale or 1.0)
-            with merged(self.adapter):
-                if self.experiment.adapter.text_encoder:
-                    text = self.base.encode_prompt(["", self.experiment.data.prompt])
-                painter.paint(list(group), inputs, text)
+
+    @contextmanager
+    def _lora(self, checkpoint: Checkpoint, scale: float | None) -> Iterator[None]:
+        """The checkpoint in place within the block, or the bare base."""
+        self.adapter.enable(checkpoint.folder is not None)
+        if checkpoint.folder is None:
+            yield
+            return
+        self.adapter.load(load_lora(checkpoint.folder))
+        self.adapter.scale(scale or 1.0)
+        with merged(self.adapter):
+            yield
 
     def _inputs(self, names: Sequence[str]) -> list[Input]:
         folder = self.study.root / "test" / "degraded"
@@ -151,6 +158,7 @@ class Sweep:
             photos[cell.walk] = max(count, photos.get(cell.walk, 0))
         return {
             "confidence": self.experiment.sweep.race_confidence,
+            "perceptual": self._scorer.perceptual.name,
             "photos": len(self.names),
             "evaluations": sum(price[walk] * count for walk, count in photos.items()),
             "exhaustive_evaluations": sum(price.values()) * len(self.names),
@@ -165,19 +173,22 @@ class Sweep:
         return next(one for one in self.references if one.name == "input")
 
     def _require_space(self) -> None:
-        originals = self.study.root / "test" / "original"
-        pixels = 0
-        for name in self.names:
-            width, height = photo_size(originals / f"{name}.png")
-            pixels += width * height * 3
-        missing = sum(not (self.study.cells / cell.id / "cell.json").exists() for cell in self.cells)
-        require_space(self.study.cells, int(missing * pixels * _BYTES_A_PIXEL), "the sweep's pictures")
+        """Upper bound: a race wants only its share of the pictures, which is spread over all photographs here."""
+        section, originals = self.experiment.sweep, self.study.root / "test" / "original"
+        sizes = {name: photo_size(originals / f"{name}.png") for name in self.names}
+        missing = sum(
+            math.prod(sizes[name]) * 3
+            for cell in self.cells
+            for name in sizes.keys() - known_photos(self.study, cell.id).keys()
+        )
+        share = price(len(self.names), section.race_confidence) if section.race else 1.0
+        require_space(self.study.cells, int(missing * share * _BYTES_A_PIXEL), "the sweep's pictures")
 
 
 def sweep(workspace: Workspace, experiment: Experiment, number: int) -> None:
     """Computes every missing picture of round `number`, then writes `sweep.json`."""
-    torch.set_grad_enabled(False)
-    made = Sweep(workspace, experiment, number).run()
+    with torch.no_grad():
+        made = Sweep(workspace, experiment, number).run()
     folder = workspace.study(experiment.name).round(number)
     write_json(folder.sweep_done, {"digest": sweep_digest(workspace, experiment, number), **made})
 

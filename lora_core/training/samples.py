@@ -59,7 +59,7 @@ class Samples:
         noise = shown.noise(self.experiment.seed, self.how.seed)[None].to(self.base.device)
         latents = restore_latents(self.base, shown.latents[None], torch.cat([empty, text]), [self.how], noise)
         share = self.experiment.sweep.detail_returns[-1]
-        pixels = return_detail(self.base.decode(latents), shown.dropped[None], share)
+        pixels = return_detail(self.base.decode(latents), shown.dropped[None].to(latents.device), share)
         return to_rgb(pixels)[0, : shown.size[0], : shown.size[1]]
 
     def _drawn(self, number: int, text: Tensor, empty: Tensor) -> np.ndarray:

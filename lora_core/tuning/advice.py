@@ -32,11 +32,19 @@ class Advice:
 
 @dataclass(frozen=True)
 class Tried:
-    """A round that is known: its number, what it set, and its composite in points (None while it runs, or pruned)."""
+    """A round that is known.
+
+    Attributes:
+        number: from 0.
+        changes: what it set.
+        composite: points of its winner; None while it runs, or pruned.
+        feasible: whether its winner meets the constraints.
+    """
 
     number: int
     changes: dict[str, Any]
     composite: float | None
+    feasible: bool = True
 
 
 def collect_advice(findings: Iterable[Finding]) -> dict[str, Advice]:
@@ -73,9 +81,9 @@ def follow_advice(
 
 
 def best_of(tried: Iterable[Tried]) -> Tried | None:
-    """The finished round with the highest composite, the earlier of equals."""
+    """The finished round that ranks highest, as `lora_core.scoring.rank` has it; the earlier of equals."""
     finished = [round_ for round_ in tried if round_.composite is not None]
-    return max(finished, key=lambda round_: round_.composite or 0.0, default=None)
+    return max(finished, key=lambda round_: (round_.feasible, round_.composite or 0.0), default=None)
 
 
 def same_changes(first: dict[str, Any], second: dict[str, Any]) -> bool:

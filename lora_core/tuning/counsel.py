@@ -28,7 +28,12 @@ _RATE = "training.learning_rate"
 
 
 def counsel(
-    experiment: Experiment, scores: Scores, done: Mapping[str, Any], log: Sequence[Row], earlier: Sequence[Row]
+    experiment: Experiment,
+    scores: Scores,
+    done: Mapping[str, Any],
+    log: Sequence[Row],
+    earlier: Sequence[Row],
+    written: float | None = None,
 ) -> list[str]:
     """Advice after a scored round, in whole sentences.
 
@@ -38,22 +43,30 @@ def counsel(
         done: `training/done.json`.
         log: rows of `training/log.jsonl`.
         earlier: the `result.json` of the rounds before.
+        written: learning rate of the experiment as written, at which every round ran that does not change it; None:
+            not known, such rounds do not count when rates are compared.
     """
     reading = read_curve(done.get("validations", []), log)
+    points = _points_by_rate(earlier, written, experiment.training.learning_rate, scores.winner["composite"])
     return [
         _epochs(scores, done),
         _what_to_change(scores, done, reading),
-        _rate(experiment, scores.winner["composite"], done, reading, earlier),
+        _rate(experiment, done, reading, points),
         _more(experiment, done),
     ]
 
 
 def counsel_pruned(
-    experiment: Experiment, done: Mapping[str, Any], log: Sequence[Row], earlier: Sequence[Row]
+    experiment: Experiment,
+    done: Mapping[str, Any],
+    log: Sequence[Row],
+    earlier: Sequence[Row],
+    written: float | None = None,
 ) -> list[str]:
     """The same after a round that was given up."""
     reading = read_curve(done.get("validations", []), log)
-    sentences = [_rate(experiment, None, done, reading, earlier)]
+    points = _points_by_rate(earlier, written, experiment.training.learning_rate, None)
+    sentences = [_rate(experiment, done, reading, points)]
     return [*sentences, _more(experiment, done)] if done["images"] else sentences
 
 
@@ -112,13 +125,9 @@ def _reached(scores: Scores) -> tuple[str, float | None]:
 
 
 def _rate(
-    experiment: Experiment,
-    composite: float | None,
-    done: Mapping[str, Any],
-    reading: Reading | None,
-    earlier: Sequence[Row],
+    experiment: Experiment, done: Mapping[str, Any], reading: Reading | None, points: Mapping[float, float]
 ) -> str:
-    """Halve the learning rate, or stop."""
+    """Halve the learning rate, or stop; `points` are those of `_points_by_rate`."""
     rate, curve = experiment.training.learning_rate, [share for _, share in shares(done.get("validations", []))]
     if reading is None and done.get("pruned_because"):
         return f"Halve the learning rate: that is not enough, the loss broke down at once; try {rate / 10:.3g} or less."
@@ -131,7 +140,6 @@ def _rate(
         return f"Halve the learning rate: to {rate / 2:.3g} or less, and stop this one; {numbers}."
     if reading.trend in ("unstable", "overfitting"):
         return f"Halve the learning rate: to {rate / 2:.3g}, or stop at epoch {reading.best:g}; {numbers}."
-    points = _points_by_rate(earlier, rate, composite)
     if len(points) < RATE_ROUNDS:
         return (
             f"Halve the learning rate: nothing asks for it ({numbers}); to compare rates {RATE_ROUNDS} must be scored, "
@@ -143,9 +151,12 @@ def _rate(
     return f"Halve the learning rate: {verdict} (best points by rate: {listed}); {numbers}."
 
 
-def _points_by_rate(earlier: Sequence[Row], rate: float, composite: float | None) -> dict[float, float]:
+def _points_by_rate(
+    earlier: Sequence[Row], written: float | None, rate: float, composite: float | None
+) -> dict[float, float]:
     """The best composite of each learning rate that was scored."""
-    tried = [(result["changes"].get(_RATE), result["winner"]["composite"]) for result in earlier if result["winner"]]
+    scored = [result for result in earlier if result["winner"]]
+    tried = [(result["changes"].get(_RATE, written), result["winner"]["composite"]) for result in scored]
     best: dict[float, float] = {}
     for value, points in [*tried, (rate, composite)]:
         if value is not None and points is not None:

@@ -24,10 +24,11 @@ STUDY_NAME = "rounds"
 def open_journal(path: Path) -> tuple[JournalStorage, optuna.Study | None]:
     """The storage of a journal file and the study in it; None where it holds none yet.
 
+    Reads only, for the study may be running elsewhere; Optuna passes over a last record that is not whole.
+
     Raises:
         DataError: the file is damaged.
     """
-    _drop_torn_line(path)
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # what a round tries is in its reason, not in the log
     try:
         storage = JournalStorage(JournalFileBackend(str(path)))
@@ -53,6 +54,7 @@ class Journal:
         """
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
+        _drop_torn_line(path)
         self._storage, known = open_journal(path)
         # `load_if_exists` would write a record at every opening.
         begin = partial(optuna.create_study, direction="maximize", storage=self._storage, study_name=STUDY_NAME)
@@ -82,7 +84,11 @@ class Journal:
 
     def tried(self) -> list[Tried]:
         """All rounds, finished or running."""
-        return [Tried(trial.user_attrs["round"], trial.user_attrs["changes"], trial.value) for trial in self.trials]
+        return [
+            Tried(known["round"], known["changes"], trial.value, known.get("feasible", True))
+            for trial in self.trials
+            for known in (trial.user_attrs,)
+        ]
 
     def start(self, number: int, params: dict[str, Any], space: Space, changes: dict[str, Any], reason: str) -> None:
         """Enters a round as running, in one record."""

@@ -64,8 +64,13 @@ def _better(result: dict[str, Any], best: dict[str, Any] | None, least: float) -
     return points > points_before and points - points_before >= least
 
 
+def _tried(result: dict[str, Any]) -> Tried:
+    allowed, composite = rank(result["winner"]) if result["winner"] else (True, None)
+    return Tried(result["round"], result["changes"], composite, allowed)
+
+
 def _nothing_left(experiment: Experiment, results: Sequence[dict[str, Any]]) -> str | None:
-    tried = [Tried(result["round"], result["changes"], (result["winner"] or {}).get("composite")) for result in results]
+    tried = [_tried(result) for result in results]
     if not experiment.tuning.dimensions:
         findings = [Finding(**finding) for finding in results[-1]["diagnosis"]]
         if follow_advice(experiment, tried, findings) is None:

@@ -11,7 +11,7 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial
 
 from lora_core.errors import ConfigError
-from lora_core.experiment import Experiment, apply_overrides, value_at
+from lora_core.experiment import NOT_COMPARED, Experiment, apply_overrides, value_at
 from lora_core.randomness import seed_for
 from lora_core.tuning.advice import Advice, Tried, best_of, collect_advice, follow_advice, same_changes, words
 from lora_core.tuning.diagnosis import Finding
@@ -20,9 +20,6 @@ from lora_core.tuning.space import Space, active_params, changes_of, narrowed_sp
 
 DRAWS = 64
 """How often a round that was tried before is drawn anew, the second half without the diagnosis' narrowing."""
-
-NOT_COMPARED = ("tuning.", "scoring.", "degradation.", "base.", "monitoring.")
-"""Sections that say what the rounds are compared by; no round may change them."""
 
 
 @dataclass(frozen=True)
@@ -261,7 +258,9 @@ def _assignments(changes: Mapping[str, Any]) -> str:
 
 
 def _exhausted() -> ConfigError:
-    return ConfigError("every combination of tuning.dimensions has been tried; widen them, or take the best round")
+    return ConfigError(
+        f"{DRAWS} draws gave no round that was not tried; widen tuning.dimensions, or take the best round"
+    )
 
 
 _STRATEGIES: dict[str, Strategy] = {

@@ -22,7 +22,8 @@ from lora_core.files import file_digest, read_json, write_json
 from lora_core.images import list_photos, read_rgb, write_png
 from lora_core.preparation import degrade_workspace, prepare
 from lora_core.scoring import Scorer, composites
-from lora_core.sweep.race import Runner, judge, stages
+from lora_core.sweep.race import Runner, judge
+from lora_core.sweep.stages import stages
 from lora_core.workspace import Workspace
 
 RECORDED = Path(__file__).with_name("race_grids.parquet")

@@ -26,7 +26,8 @@ def test_folder_and_original_single_file_open_as_the_same_model(miniature, minia
     latents, text = torch.randn(1, 4, 8, 8), folder.encode_prompt(["a photo"])
     with torch.no_grad():
         answers = [base.predict(latents, torch.tensor([99]), text) for base in (folder, single)]
-    assert torch.equal(*answers)
+    # Equal weights may lie in memory in another order, for which a processor may take another way to add up.
+    torch.testing.assert_close(*answers, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])

@@ -86,6 +86,17 @@ def test_halve_the_rate_or_stop(losses: tuple[float, ...], earlier: list[tuple[f
     assert re.search(words, advice(Case(), losses, *earlier)[2])
 
 
+def test_rounds_that_leave_the_rate_as_written_count_with_it() -> None:
+    case, experiment = Case(), Case().experiment()
+    earlier = [
+        {"changes": changes, "winner": {"composite": points}}
+        for changes, points in (({}, 3.0), ({"adapter.rank": 8}, 2.5), ({"training.learning_rate": 1e-2}, 0.5))
+    ]
+    given = (experiment, Scores(experiment, *case.tables()), done_of(*FALLING), log_of(), earlier)
+    assert re.search(r"take 0.0001 .*0.0001: \+3.00, 0.001: \+2.00, 0.01: \+0.50", counsel(*given, 1e-4)[2])
+    assert "3 must be scored, there are 2" in counsel(*given)[2]
+
+
 def test_what_doing_more_takes_and_what_a_pruned_round_is_told() -> None:
     sentence = advice(Case(), FALLING)[3]
     assert "Twice the epochs (8) would see 800 views instead of 400" in sentence

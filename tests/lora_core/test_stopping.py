@@ -91,6 +91,16 @@ def test_rounds_that_were_given_up_wear_out_the_patience() -> None:
     assert stop_reason(experiment, results, 0.0) is None, "the first round with scores counts as better than none"
 
 
+def test_advice_starts_from_the_best_round_that_meets_the_constraints() -> None:
+    """From round 0 the advice leads to epochs that round 1 tried; from round 2, which is not allowed, not."""
+    results = rounds(1.0, 0.5, 2.0, changes={"adapter.rank": 8}, diagnosis=[LONGER])
+    results[0]["changes"], results[1]["changes"] = {}, {"training.epochs": 6}
+    assert stop_reason(experiment_of(), results, 0.0) is None
+    results[2]["winner"]["feasible"] = False
+    reason = stop_reason(experiment_of(patience=5), results, 0.0)
+    assert reason is not None and "advises nothing" in reason
+
+
 def test_a_round_that_meets_the_constraints_is_better_than_one_that_does_not() -> None:
     results = rounds(2.0, 0.5, 0.4)
     results[0]["winner"]["feasible"] = False

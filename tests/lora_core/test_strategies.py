@@ -9,7 +9,9 @@ import pytest
 
 from lora_core.errors import ConfigError, DataError
 from lora_core.experiment import Experiment, apply_overrides, load_preset, parse_experiment, with_values
+from lora_core.tuning.diagnosis import Finding
 from lora_core.tuning.importance import importance
+from lora_core.tuning.journal import Journal
 from lora_core.tuning.space import combinations, search_space
 from lora_core.tuning.stopping import stop_reason
 from lora_core.tuning.study import Proposal, propose, record
@@ -95,6 +97,8 @@ def test_combinations_count_what_conditions_leave() -> None:
     [
         ([RATE], {"strategy": "manual", "manual": [["adapter.rank=8"]]}, "manual searches nothing; set tuning.dim"),
         ([RATE], {"strategy": "rules"}, "rules searches nothing"),
+        ([{"key": "data.test_limit", "low": 1, "high": 9}], {}, "data.test_limit would change what the rounds are"),
+        ([{"key": "data.test_size", "low": 32, "high": 64}], {}, "data.test_size would change what the rounds are"),
         ([], {"strategy": "manual"}, "needs at least one round"),
         ([], {"manual": [["adapter.rank=8"]]}, "gp does not read it; set tuning.strategy=manual"),
         ([], {"strategy": "manual", "manual": [["adapter.rank=8"], []], "rounds": 1}, "lists 2 rounds, .* allows 1"),
@@ -122,6 +126,8 @@ def test_contradictions_are_refused_by_name(dimensions: list[Any], tuning: dict[
         (["adapter.rank"], "round 0: .*write section.key=value"),
         (["scoring.psnr_weight=2"], "scoring.psnr_weight would change what the rounds are compared by"),
         (["seed=2"], "seed would change"),
+        (["data.test_limit=2"], "data.test_limit would change"),
+        (["data.test_size=64"], "data.test_size would change"),
         (["adapter.rank=8", "adapter.rank=9"], "a key is given twice"),
     ],
 )
@@ -152,6 +158,33 @@ def test_a_pruned_round_is_recorded_with_its_reason_and_not_tried_again(tmp_path
     assert study.direction.name == "MAXIMIZE"
     assert len({str(proposal.changes) for proposal in proposals}) == 5
     assert "over 5 rounds" in propose(workspace, experiment, 5, []).reason, "the model knows of the pruned ones"
+
+
+def test_a_round_that_does_not_meet_the_constraints_is_not_the_best_to_go_on_from(tmp_path: Path) -> None:
+    workspace, experiment = Workspace(tmp_path), experiment_of()
+    longer = Finding("still-improving", "", {"training.epochs": {"low": 4, "high": 8}})
+    higher = Finding("rank-too-low", "", {"adapter.rank": {"low": 60, "high": 68}})
+    for number, (composite, feasible) in enumerate([(1.0, True), (5.0, False)]):
+        propose(workspace, experiment, number, [longer])
+        result = result_of(number, composite)
+        record(workspace, experiment, number, result | {"winner": result["winner"] | {"feasible": feasible}})
+    proposal = propose(workspace, experiment, 2, [higher])
+    assert proposal.changes == {"adapter.rank": 64} and "from round 0, the best so far (+1.00" in proposal.reason
+
+
+def test_an_earlier_study_that_may_be_running_is_not_written_to(tmp_path: Path) -> None:
+    workspace, first = Workspace(tmp_path), experiment_of(RATE, KIND, name="first")
+    run_rounds(workspace, first, 1.0, 2.0)
+    journal = workspace.study("first").study_log
+    torn = journal.read_bytes() + b'{"op_code": 4, "worker_'
+    journal.write_bytes(torn)
+    second = experiment_of(RATE, KIND, name="second", warm_start=["first"])
+    run_rounds(workspace, second, 1.0)
+    assert "learnt from 2 rounds of first" in propose(workspace, second, 1, []).reason
+    assert importance(workspace, first).n == 2
+    assert journal.read_bytes() == torn
+    propose(workspace, first, 2, [])
+    assert b'"worker_{' not in journal.read_bytes() and len(Journal(journal, first).trials) == 3, "its own repairs it"
 
 
 def test_importance_says_what_it_rests_on(tmp_path: Path) -> None:

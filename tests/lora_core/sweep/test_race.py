@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lora_core.sweep.race import Runner, judge, stages
+from lora_core.sweep.race import Runner, judge
+from lora_core.sweep.stages import price, stages
 
 PHOTOS = np.random.default_rng(0).normal(size=24)  # how hard each photograph is: common to all settings
 
@@ -68,7 +69,8 @@ def test_a_race_costs_a_third_at_most():
         cost, before = cost + sum(one.evaluations for one in runners) * (end - before), end
         gone = {one.id for one in judge([replace(one, scores=one.scores[:end]) for one in runners], 0.95)}
         runners = [one for one in runners if one.id not in gone]
-    assert cost <= total / 3
+    assert cost / total <= price(24, 0.95) <= 1 / 3
+    assert price(5, 0.95) == 1
 
 
 def test_equal_settings_and_a_single_one_never_drop_the_leader():

@@ -23,6 +23,7 @@ SETTINGS = [
     "name=mini", "data.test_size=64", "adapter.rank=2", "adapter.alpha=2", "scoring.perceptual=gmsd",
     "sweep.strengths=[0.05, 0.6]", "sweep.start_noises=[0.0, 1.0]", "sweep.lora_scales=[0.5, 1.0]",
     "sweep.detail_returns=[1.0]", "sweep.colour_fixes=[none, wavelet]", "sweep.batch=5",
+    "adapter.text_encoder=true",
 ]  # fmt: skip
 PHOTOS = 7
 
@@ -169,3 +170,24 @@ def test_a_checkpoint_that_is_gone_changed_or_damaged_is_named(trained, tmp_path
     loaded.write_bytes(loaded.read_bytes()[:-100])
     with pytest.raises(UserError, match=r"pytorch_lora_weights\.safetensors"):
         Sweep(workspace, experiment, 0).run()
+
+
+def test_dropout_of_the_training_does_not_act(trained, tmp_path):
+    """In bf16 the LoRA stands apart, where its dropout could act."""
+    settings = ["base.precision=bf16", "adapter.dropout=0.5", "data.test_limit=2", "sweep.strengths=[0.6]"]
+    made = []
+    for name in ("one", "other"):
+        workspace, experiment = copy_of(trained, tmp_path / name, *settings, "sweep.colour_fixes=[none]")
+        sweep(workspace, experiment, 0)
+        made.append(bytes_of(workspace.study("mini")))
+    assert made[0] == made[1]
+
+
+def test_a_table_of_another_metric_than_the_races_is_refused(raced, tmp_path):
+    workspace, experiment = copy_of(raced, tmp_path)
+    file = workspace.study("mini").round(0).sweep_done
+    done = read_json(file)
+    done["race"]["perceptual"] = "LPIPS (AlexNet v0.1)"
+    write_json(file, done)
+    with pytest.raises(DataError, match=r"judged with LPIPS .*, now it is GMSD"):
+        score_round(workspace, experiment, 0)
