@@ -36,18 +36,6 @@ if TYPE_CHECKING:
 Command = Callable[..., Any]
 _PATH = click.Path(path_type=Path)
 _PRESETS = click.Choice(get_args(PresetName))
-_SHOWN = (
-    "name",
-    "strength",
-    "start_noise",
-    "steps",
-    "detail_return",
-    "psnr_y",
-    "ssim_y",
-    "perceptual",
-    "composite",
-    "photos",
-)
 _RECIPES = click.Choice([name for name in get_args(DegradationName) if name != "own"])
 
 
@@ -214,10 +202,10 @@ def score(folders: tuple[Path, ...], number: int, overrides: tuple[str, ...], **
     _flow("score")(**where, number=number)
     import polars as pl
 
-    from lora_core.scoring.tables import best_first
+    from lora_core.scoring.tables import SHOWN, best_first
 
     table = pl.read_parquet(workspace.study(experiment.name).round(number).table)
-    _show_table(best_first(table).select(_SHOWN))
+    _show_table(best_first(table).select(SHOWN))
 
 
 def _score_folders(restored: Path, original: Path, overrides: Sequence[str]) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 from lora_core.errors import ConfigError, DataError
 from lora_core.experiment import Experiment
 from lora_core.files import value_digest, write_text
+from lora_core.sections.scoring import COLUMNS_ONLY
 from lora_core.workspace import RoundFolder, StudyFolder
 
 RESULTS_VERSION = 3
@@ -15,6 +16,7 @@ _NO_INFLUENCE = {
     "training": ("time_limit", "state_every", "keep_states", "keep_best", "fit_memory", "processes", "sharding"),
     "base": ("model", "revision"),
     "monitoring": ("samples", "prompts", "trackers"),
+    "scoring": COLUMNS_ONLY,
 }
 """Keys that do not decide a result; the base's content does, under whatever name, and has a digest of its own."""
 

@@ -6,7 +6,7 @@ from typing import Any
 import polars as pl
 
 from lora_core.bases import base_digest
-from lora_core.data.pairs import dataset_digest
+from lora_core.data.pairs import dataset_digest, pairs_digest, test_pairs
 from lora_core.errors import DataError
 from lora_core.experiment import Experiment, load_experiment, save_experiment
 from lora_core.files import read_json, write_json
@@ -74,6 +74,7 @@ def finish_round(
         "digest": digest,
         "base_digest": base_digest(experiment.base),
         "dataset_digest": dataset_digest(workspace, experiment),
+        "test_digest": pairs_digest(test_pairs(workspace, experiment), workspace),
         "changes": changes,
         "reason": reason,
         **judged,

@@ -13,30 +13,16 @@ from prefect.cache_policies import NO_CACHE
 from lora_core.experiment import Experiment
 from lora_core.workspace import Workspace
 
-_COLUMNS = (
-    "name",
-    "strength",
-    "start_noise",
-    "steps",
-    "detail_return",
-    "psnr_y",
-    "ssim_y",
-    "perceptual",
-    "perceptual_name",
-    "composite",
-    "photos",
-)
-
 
 @task(name="publish scores", cache_policy=NO_CACHE)
 def publish_scores(workspace: Workspace, experiment: Experiment, number: int) -> None:
     """Publishes the round's table, best first."""
     import polars as pl
 
-    from lora_core.scoring.tables import best_first
+    from lora_core.scoring.tables import SHOWN, best_first
 
     table = pl.read_parquet(workspace.study(experiment.name).round(number).table)
-    rows = best_first(table).select(_COLUMNS).to_dicts()
+    rows = best_first(table).select(SHOWN).to_dicts()
     create_table_artifact(rows, key=artifact_key(experiment, "scores"), description=f"Round {number}, best first")
 
 

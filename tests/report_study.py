@@ -101,6 +101,7 @@ class Study:
         self._write_training(folder, number, changes)
         result = {
             "round": number, "digest": f"{number}a" * 32, "base_digest": "b7" * 32, "dataset_digest": "d0" * 32,
+            "test_digest": "7e" * 32,
             "changes": changes, "reason": "a higher rate, to see where it ends",
             **dict.fromkeys(("winner", "input", "base", "classical", "autoencoder", "perceptual", "race")),
             "beats": {}, "diagnosis": [], "advice": ["Halve the learning rate."], "constraints": [],
@@ -286,6 +287,7 @@ class Study:
             "digest": f"{number}a" * 32,
             "base_digest": "b7" * 32,
             "dataset_digest": "d0" * 32,
+            "test_digest": "7e" * 32,
             "changes": changes,
             "reason": reason,
             "winner": best,

@@ -6,7 +6,6 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from lora_core.comparison.plan import Plan, find_rival, make_plan, page_data, pictures_of, write_plan
@@ -14,6 +13,7 @@ from lora_core.errors import DataError
 from lora_core.experiment import Experiment
 from lora_core.files import whole_folder, write_text
 from lora_core.report.data import load_study
+from lora_core.report.templating import environment
 from lora_core.workspace import Workspace
 
 _TEMPLATES = Path(__file__).with_name("templates")
@@ -75,22 +75,19 @@ def _round_of(plan: Plan) -> str:
 
 def render(plan: Plan) -> str:
     """The page as HTML; it names no side in words."""
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     script = (_TEMPLATES / "script.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
     # Pictures beside the page alone (`file:` for browsers to which no file is 'self'), and no script but the page's
     # own, whatever a name contains.
     pictures, scripts = "img-src 'self' file: data:", f"script-src 'sha256-{digest}'"
-    return environment.get_template("page.html").render(
-        plan=plan,
-        data=page_data(plan),
-        style=Markup((_TEMPLATES / "style.css").read_text(encoding="utf-8")),
-        script=Markup(script),
-        policy=f"default-src 'none'; {pictures}; style-src 'unsafe-inline'; {scripts}",
+    return (
+        environment(_TEMPLATES)
+        .get_template("page.html")
+        .render(
+            plan=plan,
+            data=page_data(plan),
+            style=Markup((_TEMPLATES / "style.css").read_text(encoding="utf-8")),
+            script=Markup(script),
+            policy=f"default-src 'none'; {pictures}; style-src 'unsafe-inline'; {scripts}",
+        )
     )

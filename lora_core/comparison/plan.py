@@ -112,8 +112,8 @@ def _other_round(study: StudyData, number: int) -> RoundData:
     if one is None:
         names = ", ".join(str(other.number) for other in study.rounds)
         raise DataError(f"--against round:{number}: no such round is finished; there are {names}")
-    if one.result["dataset_digest"] != study.best.result["dataset_digest"]:
-        raise DataError(f"--against round:{number}: it was made with other photographs than round {study.best.number}")
+    if one.result["test_digest"] != study.best.result["test_digest"]:
+        raise DataError(f"--against round:{number}: it was scored on other photographs than round {study.best.number}")
     if one.winner["id"] == study.best.winner["id"]:
         raise DataError(f"--against round:{number}: its winner is the same as that of round {study.best.number}")
     return one

@@ -8,7 +8,6 @@ import base64
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from lora_core import report
@@ -17,7 +16,8 @@ from lora_core.pretraining.page_charts import draw_autoencoder, draw_loss, draw_
 from lora_core.pretraining.page_data import PretrainingData, load_pretraining
 from lora_core.pretraining.page_words import headline, tiles
 from lora_core.report.pictures import spread
-from lora_core.report.words import counted, number, percent, plain, signed
+from lora_core.report.templating import environment
+from lora_core.report.words import plain
 from lora_core.settings import to_yaml
 
 _TEMPLATES = Path(__file__).with_name("templates")
@@ -40,27 +40,23 @@ def write_pretraining_report(work: Path) -> Path:
 
 
 def _render(data: PretrainingData) -> str:
-    environment = Environment(
-        loader=FileSystemLoader([_TEMPLATES, _SHARED]),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.globals.update(number=number, signed=signed, plain=plain, counted=counted, percent=percent)
-    return environment.get_template("pretraining.html").render(
-        data=data,
-        style=Markup((_SHARED / "style.css").read_text(encoding="utf-8")),
-        head=headline(data),
-        tiles=tiles(data),
-        loss=draw_loss(data),
-        rate=draw_rate(data),
-        timesteps=draw_timesteps(data),
-        autoencoder=draw_autoencoder(data),
-        samples=_samples(data.samples),
-        rejects=[(_name_of(row), row.get("reason", "")) for row in data.rejects[:_REJECTS]],
-        distances=_distances(data.evaluation),
-        recipe=to_yaml(data.recipe),
+    return (
+        environment(_TEMPLATES, _SHARED)
+        .get_template("pretraining.html")
+        .render(
+            data=data,
+            style=Markup((_SHARED / "style.css").read_text(encoding="utf-8")),
+            head=headline(data),
+            tiles=tiles(data),
+            loss=draw_loss(data),
+            rate=draw_rate(data),
+            timesteps=draw_timesteps(data),
+            autoencoder=draw_autoencoder(data),
+            samples=_samples(data.samples),
+            rejects=[(_name_of(row), row.get("reason", "")) for row in data.rejects[:_REJECTS]],
+            distances=_distances(data.evaluation),
+            recipe=to_yaml(data.recipe),
+        )
     )
 
 

@@ -12,20 +12,11 @@ from lora_core.experiment import Experiment, load_experiment
 from lora_core.files import read_json
 from lora_core.judging import Judgement, read_judgements
 from lora_core.scoring.conclusions import rank
-from lora_core.scoring.tables import SETTINGS, best_first
+from lora_core.scoring.tables import best_first
 from lora_core.training.log import read_log
 from lora_core.workspace import RoundFolder, StudyFolder, Workspace
 
 Row = dict[str, Any]
-
-_COLUMNS = {
-    **SETTINGS,
-    **dict.fromkeys(("dropped_after",), pl.Int64),
-    **dict.fromkeys(("composite_low", "composite_high", "p_input", "p_champion"), pl.Float64),
-    "feasible": pl.Boolean,
-}
-_RESULT: Row = {"race": None, "constraints": [], "advice": [], "diagnosis": [], "pruned": False, "pruned_because": None}
-"""What rounds of an earlier version lack: it is absent from their page, not invented."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +59,7 @@ class RoundData:
     @property
     def winner(self) -> Row:
         """The best LoRA cell of a scored round, a row of its score table."""
-        return _row(self.result["winner"])
+        return self.result["winner"]
 
     @property
     def composite(self) -> float:
@@ -141,7 +132,7 @@ class StudyData:
         found = []
         for what, values in (
             ("different perceptual metrics", {one.result["perceptual"]["name"] for one in self.rounds}),
-            ("different photographs", {one.result["dataset_digest"] for one in self.rounds}),
+            ("different test photographs", {one.result["test_digest"] for one in self.rounds}),
             ("different base models", {one.result["base_digest"] for one in self.rounds}),
         ):
             if len(values) > 1:
@@ -174,7 +165,7 @@ def load_study(workspace: Workspace, experiment: Experiment) -> StudyData:
     best = max(scored, key=lambda one: (rank(one.winner), -one.number))
     finished = {one.number for one in rounds}
     begun = {_number(RoundFolder(path)) for path in folder.root.glob("round-*") if path.is_dir()}
-    scores = _complete(_read_table(best.folder, "table"))
+    scores = best_first(_read_table(best.folder, "table"))
     meanings = pl.read_parquet_metadata(best.folder.table)
     return StudyData(
         workspace=workspace,
@@ -198,7 +189,7 @@ def load_rounds(folder: StudyFolder) -> list[RoundData]:
 
 
 def _load_round(folder: RoundFolder) -> RoundData:
-    result = _RESULT | read_json(folder.result)
+    result = read_json(folder.result)
     stopped = result["pruned"] and not folder.training_done.exists()
     return RoundData(
         number=_number(folder),
@@ -208,16 +199,6 @@ def _load_round(folder: RoundFolder) -> RoundData:
         training={"checkpoints": []} if stopped else read_json(folder.training_done),
         curve=_read_curve(folder),
     )
-
-
-def _row(row: Row) -> Row:
-    return dict.fromkeys(_COLUMNS) | row
-
-
-def _complete(table: pl.DataFrame) -> pl.DataFrame:
-    """The table with every column that the page knows, best composite first, what the race dropped last."""
-    absent = [pl.lit(None, dtype=kind).alias(name) for name, kind in _COLUMNS.items() if name not in table.columns]
-    return best_first(table.with_columns(absent))
 
 
 def _grouped(rows: list[Row]) -> dict[str, dict[str, Row]]:

@@ -7,7 +7,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from lora_core.experiment import Experiment
@@ -24,7 +23,8 @@ from lora_core.report.restores import tell_restores
 from lora_core.report.strips import strips
 from lora_core.report.summary import summarise
 from lora_core.report.tables import full_table, round_lines, short_table
-from lora_core.report.words import counted, number, percent, plain, signed
+from lora_core.report.templating import environment
+from lora_core.report.words import counted
 from lora_core.scoring import POINT
 from lora_core.settings import to_yaml
 from lora_core.workspace import Workspace
@@ -100,20 +100,16 @@ def _render_unscored(experiment: Experiment, rounds: list[RoundData]) -> str:
 
 def _fill(template: str, **values: Any) -> str:
     """A template with the page's words, styles and script."""
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.globals.update(number=number, signed=signed, plain=plain, counted=counted, percent=percent)
     script = (_TEMPLATES / "script.js").read_text(encoding="utf-8")
-    return environment.get_template(template).render(
-        style=Markup((_TEMPLATES / "style.css").read_text(encoding="utf-8")),
-        script=Markup(script),
-        policy=_content_policy(script),
-        **values,
+    return (
+        environment(_TEMPLATES)
+        .get_template(template)
+        .render(
+            style=Markup((_TEMPLATES / "style.css").read_text(encoding="utf-8")),
+            script=Markup(script),
+            policy=_content_policy(script),
+            **values,
+        )
     )
 
 

@@ -57,11 +57,18 @@ def bootstrap_interval(values: Sequence[float], seed: int) -> tuple[float | None
 
 def p_above(differences: Sequence[float]) -> float:
     """One-sided p of the paired Wilcoxon signed-rank test that the differences lie above 0; 1 where all are 0."""
+    return float(p_values(np.asarray(differences)[None])[0])
+
+
+def p_values(differences: np.ndarray) -> np.ndarray:
+    """`p_above` of each row of (candidates, photographs)."""
     from scipy.stats import wilcoxon  # type: ignore[import-untyped]
 
-    if not any(differences):
-        return 1.0
-    return float(wilcoxon(differences, alternative="greater").pvalue)
+    p = np.ones(len(differences))
+    differing = (differences != 0).any(axis=1)
+    if differing.any():
+        p[differing] = wilcoxon(differences[differing], alternative="greater", axis=1).pvalue
+    return p
 
 
 def _against(points: Mapping[str, float], champion: Mapping[str, float] | None) -> float | None:

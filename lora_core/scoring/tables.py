@@ -46,6 +46,11 @@ PHOTO_SCHEMA: dict[str, Any] = {
     **dict.fromkeys(SCORES, pl.Float64),
     "composite": pl.Float64,
 }
+SHOWN = (
+    "name", "strength", "start_noise", "steps", "detail_return", "psnr_y", "ssim_y", "perceptual", "perceptual_name",
+    "composite", "photos",
+)  # fmt: skip
+"""What a terminal or a Prefect page has room for."""
 
 
 def photo_rows(

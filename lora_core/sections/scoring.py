@@ -1,6 +1,6 @@
 """What 'better' means."""
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import model_validator
 
@@ -11,6 +11,9 @@ MetricName = Literal[
     "lpips_alex", "lpips_vgg", "lpips_squeeze", "dists",
     "niqe", "musiq", "clipiqa", "maniqa",
 ]  # fmt: skip
+
+COLUMNS_ONLY = ("metrics", "vgg_weights", "squeezenet_weights", "dists_weights")
+"""Settings of further columns, which no ranking reads."""
 
 
 class ScoringSection(Section):
@@ -42,6 +45,10 @@ class ScoringSection(Section):
         10, None, "File with torchvision's SqueezeNet 1.1 weights, for lpips_squeeze"
     )
     dists_weights: str | None = field(11, None, "File with the DISTS authors' alpha and beta; empty: the hub cache")
+
+    def deciding(self) -> dict[str, Any]:
+        """What decides a composite, as JSON; further columns do not, nor do their weights."""
+        return self.model_dump(mode="json", exclude=set(COLUMNS_ONLY))
 
     @model_validator(mode="after")
     def _some_weight(self) -> Self:

@@ -10,6 +10,9 @@ from lora_core.settings import Section, field
 Sampler = Literal["ddim", "euler", "dpm++"]
 ColourFix = Literal["none", "adain", "wavelet"]
 
+TIMESTEPS_FROM = ("strengths", "start_noises", "steps", "samplers", "timestep_spacing")
+"""What training reads of the sweep: where restorations start, and with how much noise."""
+
 
 class SweepSection(Section):
     """The inference grid: every checkpoint and the bare base at every combination."""

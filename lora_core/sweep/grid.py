@@ -113,12 +113,7 @@ def _name(checkpoint: Checkpoint, scale: float | None, how: Denoising, detail: f
         common, checkpoint.digest, scale, start.strength, start.steps, start.timesteps, how.start_noise, how.sampler,
         how.guidance_scale, how.seed, detail, fix,
     ]  # fmt: skip
-    parts = {
-        "strength": start.strength, "noise": how.start_noise, "steps": start.steps, "detail": detail,
-        "scale": scale, "guidance": how.guidance_scale,
-    }  # fmt: skip
-    shown = [f"{key}-{value:g}" for key, value in parts.items() if value not in (None, 1) or key == "steps"]
-    shown += [word for word in (how.sampler, fix) if word not in ("ddim", "none")]
-    shown += [f"seed-{how.seed}"] if how.seed else []
+    shown = {"strength": start.strength, "noise": how.start_noise, "steps": start.steps, "detail": detail}
     who = "base" if checkpoint.epoch is None else f"epoch-{checkpoint.epoch:04d}"
-    return "_".join([who, *shown, value_digest(decides)[:10]])
+    # The other settings are in `cell.json`: Windows counts 260 characters from the drive to the end of a file's name.
+    return "_".join([who, *(f"{key}-{value:g}" for key, value in shown.items()), value_digest(decides)[:10]])

@@ -40,7 +40,7 @@ def sweep_digest(workspace: Workspace, experiment: Experiment, number: int) -> s
     tests = pairs_digest(test_pairs(workspace, experiment), workspace)
     common = grid_digest(experiment, base_digest(experiment.base), tests)
     grid = experiment.sweep.model_dump(mode="json", exclude={"batch"})
-    judged = experiment.scoring.model_dump(mode="json") if experiment.sweep.race else None
+    judged = experiment.scoring.deciding() if experiment.sweep.race else None
     return value_digest([common, grid, judged, [row["digest"] for row in done["checkpoints"]]])
 
 

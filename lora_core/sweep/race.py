@@ -17,8 +17,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import numpy as np
-from scipy import stats  # type: ignore[import-untyped]
 
+from lora_core.scoring.statistics import p_values
 from lora_core.sweep.stages import KEEP
 
 
@@ -86,7 +86,7 @@ def judge(runners: Sequence[Runner], confidence: float, keep: float = KEEP) -> l
     ranked = np.lexsort((-means, [not one.feasible for one in runners]))
     leader = int(ranked[0])
     ahead = table[leader] - table
-    p = _p_values(ahead)
+    p = p_values(ahead)
     worse = p < 1 - confidence
     walks = _affordable([runners[row] for row in ranked if not worse[row]], keep * sum(_prices(runners).values()))
     return [
@@ -111,12 +111,3 @@ def _affordable(ranked: Sequence[Runner], budget: float) -> set[Hashable]:
             break
         walks.add(one.walk)
     return walks
-
-
-def _p_values(ahead: np.ndarray) -> np.ndarray:
-    """One-sided p of each row of differences, (settings, photographs); equal pictures have 1."""
-    p = np.ones(len(ahead))
-    differing = (ahead != 0).any(axis=1)
-    if differing.any():
-        p[differing] = stats.wilcoxon(ahead[differing], alternative="greater", axis=1).pvalue
-    return p

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from lora_core.bases import base_digest
 from lora_core.bases.base import in_evaluation
@@ -103,8 +104,16 @@ class Sweep:
         inputs = self._inputs(names)
         for (checkpoint, scale), group in groupby(cells, lambda cell: (cell.checkpoint, cell.lora_scale)):
             with in_evaluation(self.base), self._lora(checkpoint, scale):
-                text = self.base.encode_prompt(["", self.experiment.data.prompt])  # the LoRA may be on it too
+                text = self._embed() if self.experiment.adapter.text_encoder else self._text
                 painter.paint(list(group), inputs, text)
+
+    @cached_property
+    def _text(self) -> Tensor:
+        """The embeddings that hold for all, where no LoRA is on the text encoder."""
+        return self._embed()
+
+    def _embed(self) -> Tensor:
+        return self.base.encode_prompt(["", self.experiment.data.prompt])
 
     @contextmanager
     def _lora(self, checkpoint: Checkpoint, scale: float | None) -> Iterator[None]:

@@ -9,13 +9,11 @@ from lora_core.experiment import Experiment, save_experiment
 from lora_core.files import file_digest, read_json, value_digest, write_json
 from lora_core.lineage import deciding_values
 from lora_core.process import run_in_process
+from lora_core.sections.sweep import TIMESTEPS_FROM
 from lora_core.training.log import read_log
 from lora_core.training.preflight import warm_start_files
 from lora_core.tuning.pruning import Pruner
 from lora_core.workspace import RoundFolder, Workspace
-
-_TIMESTEPS_FROM = ("strengths", "start_noises", "steps", "samplers", "timestep_spacing")
-"""What training reads of the sweep: where restorations start, and with how much noise."""
 
 _PRUNER = "pruner.json"
 
@@ -95,7 +93,7 @@ def run_digest(experiment: Experiment, pairs: list[Pair], base: str, workspace: 
     """sha256 over everything that decides the LoRA's bytes; `base` is the base's digest."""
     values = deciding_values(experiment)
     del values["scoring"]
-    values["sweep"] = {key: values["sweep"][key] for key in _TIMESTEPS_FROM}
+    values["sweep"] = {key: values["sweep"][key] for key in TIMESTEPS_FROM}
     judged = test_pairs(workspace, experiment) if experiment.monitoring.patience else []
     photographs = [pairs_digest(part, workspace) for part in (pairs, prior_pairs(workspace, experiment), judged)]
     start = [file_digest(file) for file in warm_start_files(experiment)]

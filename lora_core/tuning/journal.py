@@ -63,7 +63,9 @@ class Journal:
 
     def _require_experiment(self, experiment: Experiment) -> None:
         dimensions = [dimension.model_dump(mode="json") for dimension in experiment.tuning.dimensions]
-        digest = value_digest([dimensions, experiment.digest_of("base", "data", "degradation", "scoring")])
+        digest = value_digest(
+            [dimensions, scoring_digest(experiment), experiment.digest_of("base", "data", "degradation")]
+        )
         if "experiment" not in self.study.user_attrs:
             self.study.set_user_attr("scoring", scoring_digest(experiment))
             self.study.set_user_attr("experiment", digest)
@@ -131,7 +133,7 @@ class Journal:
 
 def scoring_digest(experiment: Experiment) -> str:
     """sha256 over what a composite means; equal ones can be compared, given the same perceptual metric."""
-    return value_digest(experiment.scoring.model_dump(mode="json"))
+    return value_digest(experiment.scoring.deciding())
 
 
 def _drop_torn_line(journal: Path) -> None:

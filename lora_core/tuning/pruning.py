@@ -18,6 +18,7 @@ from typing import Any
 
 from lora_core.experiment import Experiment
 from lora_core.files import value_digest
+from lora_core.sections.sweep import TIMESTEPS_FROM
 
 GRACE = 2
 """Checkpoints that a round has before it can be given up: a warm-up may raise the first loss."""
@@ -90,9 +91,7 @@ def shares(validations: Sequence[Row]) -> Curve:
 def validated_on(experiment: Experiment) -> str:
     """sha256 over what the scale of a validation loss depends on; losses of equal ones can be compared."""
     values = experiment.model_dump(mode="json")
-    sweep = {
-        key: values["sweep"][key] for key in ("strengths", "start_noises", "steps", "samplers", "timestep_spacing")
-    }
+    sweep = {key: values["sweep"][key] for key in TIMESTEPS_FROM}
     photos = {key: values["data"][key] for key in ("resolution", "prompt", "test_limit")}
     return value_digest(
         [values["seed"], values["base"], values["objective"], photos, sweep, values["monitoring"]["validation_photos"]]

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from lora_core.errors import ConfigError, DataError
 from lora_core.experiment import Experiment
@@ -99,7 +99,7 @@ def record(workspace: Workspace, experiment: Experiment, number: int, result: di
     if not (pruned := result.get("pruned", False)):
         _require_metric(journal, number, result["perceptual"]["name"])
     if trial.state.is_finished():
-        if trial.user_attrs["digest"] != result["digest"]:
+        if trial.user_attrs["digest"] != result["digest"] or (trial.state == TrialState.PRUNED) != pruned:
             raise ConfigError(
                 f"{journal.path} holds another result of round {number}; give the experiment another name"
             )

@@ -8,7 +8,6 @@ LoRA loaded once. The largest difference of their pictures (0 to 1, before round
 """
 
 import argparse
-import platform
 import tempfile
 import time
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 import skimage
 import torch
 from diffusers import DDIMScheduler, StableDiffusionImg2ImgPipeline
+from machine import processor
 from PIL import Image
 
 from lora_core.bases.base import to_pixels
@@ -159,14 +159,6 @@ def shipped_crops(side: int, count: int) -> dict[str, np.ndarray]:
     crops = [centre_crop(read_rgb(folder / name), side) for name in PHOTOS]
     crops += [np.ascontiguousarray(one[:, ::-1]) for one in crops]
     return {f"photo-{number:02d}": crop for number, crop in enumerate(crops[:count])}
-
-
-def processor() -> str:
-    """The machine's own name for its processor."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
 
 
 if __name__ == "__main__":

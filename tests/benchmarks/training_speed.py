@@ -32,6 +32,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import skimage
+from machine import processor
 from training_peers import (
     REPEATS,
     Job,
@@ -225,14 +226,6 @@ def print_settings(options: argparse.Namespace) -> None:
         if folder:
             path = script(folder)
             print(f"{name}: {path.name} (sha256 {file_digest(path)[:12]}), {versions(python)}")
-
-
-def processor() -> str:
-    """The processor's name where the system says it."""
-    information = Path("/proc/cpuinfo")
-    lines = information.read_text(encoding="utf-8").splitlines() if information.exists() else []
-    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.machine())
 
 
 def print_results(runners: list[Runner], results: list[list[Times]], batch: int, warm_up: int) -> None:

@@ -121,7 +121,7 @@ def test_missing_or_broken_files_are_named(tmp_path: Path, photos: Path, break_i
 def test_rounds_that_cannot_be_compared_are_said_to_be_so(tmp_path: Path, photos: Path) -> None:
     made = make_study(tmp_path, photos, rounds=2, limit=2)
     manifest = made.root / "round-001" / "result.json"
-    write_json(manifest, json.loads(manifest.read_text()) | {"dataset_digest": "e1" * 32})
+    write_json(manifest, json.loads(manifest.read_text()) | {"test_digest": "e1" * 32})
     assert "different photographs: their composites cannot be compared" in words_of(
         write_report(made.workspace, made.experiment)
     )
@@ -221,25 +221,6 @@ def test_importance_is_shown_with_its_n(
     assert sentence in words_of(page)
     shares = re.findall(r'<code>(.*?)</code></dt><dd><span class="bar" style="--share:(.*?)">', page.read_text("utf-8"))
     assert shares == [("a&lt;b", "0.7500"), ("adapter.rank", "0.2500")][: 2 if found.shares else 0]
-
-
-def test_rounds_of_an_earlier_version_have_a_page_without_what_they_lack(tmp_path: Path, photos: Path) -> None:
-    made = make_study(tmp_path, photos, rounds=1, limit=2)
-    folder = made.root / "round-000"
-    late = ["dropped_after", "composite_low", "composite_high", "p_input", "p_champion", "feasible", "seed", "sampler"]
-    pl.read_parquet(folder / "scores.parquet").drop(late).write_parquet(folder / "scores.parquet")
-    pl.read_parquet(folder / "scores_by_photo.parquet").drop("composite").write_parquet(
-        folder / "scores_by_photo.parquet"
-    )
-    (folder / "scores_by_degradation.parquet").unlink()
-    result = json.loads((folder / "result.json").read_text())
-    for key in ("race", "constraints", "advice", "pruned_because"):
-        del result[key]
-    result["winner"] = {key: value for key, value in result["winner"].items() if key not in late}
-    write_json(folder / "result.json", result)
-    text = words_of(write_report(made.workspace, made.experiment))
-    assert "It works." in text
-    assert not any(heading in text for heading in ("Worst cases", "How sure that is", "What it restores", "p = "))
 
 
 def test_unmet_constraints_and_judgements_stand_at_the_top(tmp_path: Path, photos: Path) -> None:
