@@ -13,7 +13,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cache
 from pathlib import Path
 from typing import NoReturn
 
@@ -36,18 +39,60 @@ _DEFAULTS = {
     "MALLOC_MMAP_THRESHOLD_": str(32 * 2**20),
     "MALLOC_TRIM_THRESHOLD_": str(8 * 2**30),
 }
+_gpus: ContextVar[tuple[int, ...]] = ContextVar("gpus", default=())
+
+
+@cache
+def gpu_count() -> int:
+    """How many CUDA devices this process may use; asks torch, whose import takes its seconds once."""
+    import torch
+
+    return torch.cuda.device_count()
+
+
+@contextmanager
+def on_gpus(indices: Sequence[int]) -> Iterator[None]:
+    """Processes started within the block see these of this process' GPUs alone; none named: all of them."""
+    token = _gpus.set(tuple(indices))
+    try:
+        yield
+    finally:
+        _gpus.reset(token)
+
+
+def _visible_gpus() -> dict[str, str]:
+    """What the block's choice means to CUDA, whose numbers count from all of the machine's devices."""
+    if not (chosen := _gpus.get()):
+        return {}
+    listed = os.environ.get("CUDA_VISIBLE_DEVICES")
+    devices = listed.split(",") if listed else [str(index) for index in range(max(chosen) + 1)]
+    return {"CUDA_VISIBLE_DEVICES": ",".join(devices[index] for index in chosen)}
 
 
 class ProcessDied(TrainingError):
-    """The child ended without a message of its own: killed, out of memory, or a defect. A new attempt goes on."""
+    """The child ended without a message of its own: killed, out of memory, or a defect. A new attempt goes on.
+
+    Attributes:
+        progressed: whether it had saved anything that the attempt before had not.
+    """
+
+    progressed = False
 
 
-def run_in_process(module: str, arguments: list[str], folder: Path, *, processes: int = 1) -> None:
+def run_in_process(
+    module: str,
+    arguments: list[str],
+    folder: Path,
+    *,
+    processes: int = 1,
+    saved: Callable[[], object] = lambda: None,
+) -> None:
     """Runs `python -m module arguments…` and waits.
 
     Args:
         folder: the child's error file lives here.
         processes: more than one are started by torch's launcher, whose settings accelerate reads in each.
+        saved: tells what a new attempt would go on from; another answer after the child's death is progress.
 
     Raises:
         UserError: what the child raised.
@@ -59,7 +104,8 @@ def run_in_process(module: str, arguments: list[str], folder: Path, *, processes
     command = [sys.executable, "-m"]
     if processes > 1:
         command += ["torch.distributed.run", "--standalone", "--nproc_per_node", str(processes), "-m"]
-    environment = {**_DEFAULTS, **os.environ, "PHOTO_ENHANCER_PARENT": str(os.getpid())}
+    environment = {**_DEFAULTS, **os.environ, **_visible_gpus(), "PHOTO_ENHANCER_PARENT": str(os.getpid())}
+    before = saved()
     child = subprocess.Popen([*command, module, *arguments, str(error_file)], env=environment)
     try:
         code = child.wait()
@@ -71,9 +117,11 @@ def run_in_process(module: str, arguments: list[str], folder: Path, *, processes
     if code:
         reason = f"signal {-code}" if code < 0 else f"exit code {code}"
         hint = "; killed from outside or out of memory" if code in (-9, 137) else ""
-        raise ProcessDied(
+        died = ProcessDied(
             f"{module.rsplit('.', 1)[-1]} ended with {reason}{hint}; the same command goes on where it stopped"
         )
+        died.progressed = saved() != before
+        raise died
 
 
 def child_main(work: Callable[[list[str]], None]) -> None:

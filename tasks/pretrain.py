@@ -10,7 +10,7 @@ from lora_core.pretraining.data.survey import Survey
 from lora_core.pretraining.recipe import Recipe
 from lora_core.pretraining.work import BaseWork
 from tasks.progress import progress_bar
-from tasks.retries import retry_may_help
+from tasks.retries import AFTER_A_KILL
 from tasks.slots import gpu_slot
 
 
@@ -27,9 +27,7 @@ def survey_images(work: BaseWork, recipe: Recipe) -> Survey:
     name="train stage",
     task_run_name="train {stage}",
     cache_policy=NO_CACHE,
-    retries=2,
-    retry_delay_seconds=[5, 30],
-    retry_condition_fn=retry_may_help,
+    **AFTER_A_KILL,
 )
 def train_stage(work: BaseWork, stage: str) -> dict[str, Any]:
     """Trains one stage in a process of its own; a process that was killed goes on from its last saved state."""

@@ -1,37 +1,97 @@
-"""One training at a time on one GPU, where a Prefect server keeps the slots."""
+"""One process a GPU, where a Prefect server keeps the slots: a global concurrency limit of one for each of a host's."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import logging
+import os
+import platform
+import re
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 
+import httpx
 from prefect.client.orchestration import get_client
+from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError
 from prefect.concurrency.sync import concurrency
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import get_current_settings
 
-SLOT = "gpu-0"
+from lora_core.process import gpu_count, on_gpus
+
 LEASE_SECONDS = 120
 """A killed holder's slot is free again after this time; Prefect renews the lease of a live one."""
+POLL_SECONDS = 2.0
+_LOCKED = 423
+
+logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def gpu_slot(name: str = SLOT) -> Iterator[None]:
-    """Holds the global concurrency limit `name`; without a server, or without that limit on it, holds nothing.
+def gpu_slot(count: int = 1) -> Iterator[None]:
+    """Holds slots of this host for the block, whose processes then see those GPUs alone.
 
-    A renewal that fails does not end the work: a long training must outlive a server that restarts.
+    Without a server that stays there are no slots: its processes know of no others. A limit that is missing on the
+    server is created. A renewal that fails does not end the work: a long training must outlive a server that restarts.
+
+    Args:
+        count: GPUs that the work uses; at most all that the host has are taken.
     """
-    if not _limit_exists(name):
+    if get_current_settings().api.url is None:
         yield
         return
-    with concurrency(name, strict=True, lease_duration=LEASE_SECONDS, raise_on_lease_renewal_failure=False):
-        yield
+    ensure_slots()
+    names = slot_names()
+    size = min(count, len(names))
+    groups = [range(first, first + size) for first in range(len(names) - size + 1)]
+    with ExitStack() as held:
+        indices = _first_free(held, names, groups)
+        with on_gpus(indices if gpu_count() else ()):
+            yield
 
 
-def _limit_exists(name: str) -> bool:
-    if get_current_settings().api.url is None:
-        return False  # an ephemeral server knows no other process
+def slot_names() -> list[str]:
+    """This host's slots, one a GPU and one where there is none; PHOTO_ENHANCER_HOST gives the host another name."""
+    host = re.sub(r"[^a-z0-9-]+", "-", (os.environ.get("PHOTO_ENHANCER_HOST") or platform.node()).lower()).strip("-")
+    return [f"{host or 'localhost'}-gpu-{index}" for index in range(max(1, gpu_count()))]
+
+
+def ensure_slots() -> list[str]:
+    """Creates this host's limits that the server lacks, and returns their names; those that are there stay."""
+    created = []
+    with get_client(sync_client=True) as client:
+        for name in slot_names():
+            try:
+                client.read_global_concurrency_limit_by_name(name)
+            except ObjectNotFound:
+                client.upsert_global_concurrency_limit_by_name(name, 1)
+                created.append(name)
+                logger.info("Created the GPU slot %s on the server", name)
+    return created
+
+
+def _first_free(held: ExitStack, names: Sequence[str], groups: Sequence[Sequence[int]]) -> Sequence[int]:
+    """Enters the first group whose slots are all free, however long that takes."""
+    told = False
+    while True:
+        for group in groups:
+            if _take(held, [names[index] for index in group]):
+                return group
+        if not told:
+            logger.info("Waiting for a GPU: %s in use", "all slots of this host are" if names[1:] else f"{names[0]} is")
+            told = True
+        time.sleep(POLL_SECONDS)
+
+
+def _take(held: ExitStack, names: list[str]) -> bool:
+    """Whether the slots were free, or the server could be asked at all."""
+    slots = concurrency(
+        names, strict=True, max_retries=0, lease_duration=LEASE_SECONDS, raise_on_lease_renewal_failure=False
+    )
     try:
-        with get_client(sync_client=True) as client:
-            client.read_global_concurrency_limit_by_name(name)
-    except ObjectNotFound:
-        return False
+        held.enter_context(slots)
+    except ConcurrencySlotAcquisitionError as error:
+        cause = error.__cause__
+        taken = isinstance(cause, httpx.HTTPStatusError) and cause.response.status_code == _LOCKED
+        if taken or isinstance(cause, httpx.TransportError):
+            return False
+        raise
     return True

@@ -8,7 +8,7 @@ from prefect.cache_policies import NO_CACHE
 from lora_core.experiment import Experiment
 from lora_core.lineage import read_results
 from lora_core.workspace import Workspace
-from tasks.retries import retry_may_help
+from tasks.retries import AFTER_A_KILL
 from tasks.slots import gpu_slot
 
 
@@ -16,9 +16,7 @@ from tasks.slots import gpu_slot
     name="train",
     task_run_name="train round {number}",
     cache_policy=NO_CACHE,
-    retries=2,
-    retry_delay_seconds=[5, 30],
-    retry_condition_fn=retry_may_help,
+    **AFTER_A_KILL,
 )
 def train(workspace: Workspace, experiment: Experiment, number: int, prune: bool = False) -> dict[str, Any]:
     """Trains the round in a process of its own; a process that was killed goes on from its last saved state."""
@@ -26,5 +24,5 @@ def train(workspace: Workspace, experiment: Experiment, number: int, prune: bool
     from lora_core.tuning.pruning import pruner_for
 
     earlier = [result for result in read_results(workspace.study(experiment.name)) if result["round"] < number]
-    with gpu_slot():
+    with gpu_slot(experiment.training.processes):
         return train_round(workspace, experiment, number, pruner_for(experiment, earlier) if prune else None)

@@ -82,10 +82,20 @@ def run_stage(work: BaseWork, stage: str) -> dict[str, Any]:
         ProcessDied: it was killed; calling again goes on.
     """
     processes = load_recipe(work.recipe).training.processes if stage != "finish" else 1
-    run_in_process("lora_core.pretraining.worker", [str(work.root), stage], work.root, processes=processes)
+    run_in_process(
+        "lora_core.pretraining.worker",
+        [str(work.root), stage],
+        work.root,
+        processes=processes,
+        saved=lambda: _saved(work.root / stage / "state" / "state.json"),
+    )
     done = work.evaluation if stage == "finish" else work.root / stage / "done.json"
     manifest: dict[str, Any] = read_json(done)
     return manifest
+
+
+def _saved(header: Path) -> int | None:
+    return header.stat().st_mtime_ns if header.exists() else None
 
 
 def trains_autoencoder(recipe: Recipe) -> bool:

@@ -49,6 +49,7 @@ def train_round(
                 [str(workspace.root), str(folder.experiment), str(number)],
                 folder.training,
                 processes=experiment.training.processes,
+                saved=lambda: _newest(folder),
             )
         except LossError as error:
             if pruner is None:
@@ -57,6 +58,11 @@ def train_round(
             write_json(folder.training_done, {"digest": digest, "base_digest": base, **outcome})
     manifest: dict[str, Any] = read_json(folder.training_done)
     return manifest
+
+
+def _newest(folder: RoundFolder) -> str | None:
+    """The name of the last saved state; `lora_core.training.state` imports torch."""
+    return max((state.name for state in folder.states.glob("images-*/")), default=None)
 
 
 def read_pruner(folder: RoundFolder) -> Pruner | None:

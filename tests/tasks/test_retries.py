@@ -1,7 +1,9 @@
 """What is tried again: a process that was killed; never a mistake."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from prefect import flow
@@ -12,6 +14,7 @@ from lora_core.process import ProcessDied, run_in_process
 from lora_core.training import launch
 from lora_core.workspace import Workspace
 from tasks.degrade import degrade
+from tasks.retries import FRUITLESS
 from tasks.sweep import sweep
 from tasks.train import train
 
@@ -26,9 +29,12 @@ def mortal(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     """Replaces the training process by one that dies as often as asked, and tells how often it was started."""
     counter = tmp_path / "counter"
 
-    def dies(times: int) -> Path:
+    def dies(times: int, goes_on: bool) -> Path:
+        counter.touch()
+
         def train_round(workspace: Workspace, experiment: Experiment, number: int, _: object) -> dict[str, Any]:
-            run_in_process("tests.tasks.mortal", [str(counter), str(times)], tmp_path / "training")
+            saved = counter.read_text if goes_on else lambda: None
+            run_in_process("tests.tasks.mortal", [str(counter), str(times)], tmp_path / "training", saved=saved)
             return {"stopped": "complete"}
 
         monkeypatch.setattr(launch, "train_round", train_round)
@@ -38,14 +44,25 @@ def mortal(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("deaths", "starts", "outcome"),
-    [(1, 2, None), (99, 3, ProcessDied), (-1, 1, TrainingError)],
-    ids=["killed once", "killed always", "mistake"],
+    ("deaths", "goes_on", "starts", "outcome"),
+    [
+        (1, False, 2, None),
+        (99, False, FRUITLESS + 1, ProcessDied),
+        (FRUITLESS + 3, True, FRUITLESS + 4, None),
+        (-1, False, 1, TrainingError),
+    ],
+    ids=["killed once", "killed at the start always", "killed often, each time further", "mistake"],
 )
 def test_training_is_started_again_only_after_a_kill(
-    prefect_harness: None, mortal, tmp_path: Path, deaths: int, starts: int, outcome: type[Exception] | None
+    prefect_harness: None,
+    mortal,
+    tmp_path: Path,
+    deaths: int,
+    goes_on: bool,
+    starts: int,
+    outcome: type[Exception] | None,
 ) -> None:
-    counter = mortal(deaths)
+    counter = mortal(deaths, goes_on)
     workspace, experiment = Workspace(tmp_path), load_preset("pocket")
     if outcome is None:
         assert training(workspace, experiment) == {"stopped": "complete"}
@@ -71,6 +88,6 @@ def test_retry_condition(error: Exception, again: bool) -> None:
     from prefect.states import Failed
 
     for task in (train, sweep):
-        assert task.retries == 2 and task.retry_condition_fn is not None
-        assert task.retry_condition_fn(task, None, Failed(data=error)) is again
+        assert task.retries > FRUITLESS and task.retry_condition_fn is not None
+        assert task.retry_condition_fn(task, SimpleNamespace(id=uuid4()), Failed(data=error)) is again
     assert degrade.retries == 0
