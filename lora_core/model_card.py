@@ -3,6 +3,7 @@
 from typing import Any
 
 from lora_core.experiment import Experiment
+from lora_core.markdown import code, escaped
 from lora_core.metrics import CONVENTIONS
 
 _SCHEDULERS = {"ddim": "DDIMScheduler", "euler": "EulerDiscreteScheduler", "dpm++": "DPMSolverMultistepScheduler"}
@@ -44,7 +45,7 @@ def _warning(result: dict[str, Any]) -> str:
 def _summary(run: Experiment, result: dict[str, Any]) -> str:
     winner, name = result["winner"], result["perceptual"]["name"]
     return (
-        f"A LoRA of rank {run.adapter.rank} that restores degraded photographs by img2img on `{run.base.model}`. "
+        f"A LoRA of rank {run.adapter.rank} that restores degraded photographs by img2img on {code(run.base.model)}. "
         f"On {winner['photos']} photographs held out of training it changes PSNR-Y by {winner['gain_psnr_y']:+.2f} dB, "
         f"SSIM-Y by {winner['gain_ssim_y']:+.4f} and the perceptual distance, {name}, by "
         f"{-winner['gain_perceptual']:+.1%}, each against the degraded input."
@@ -86,19 +87,19 @@ def _making(run: Experiment, result: dict[str, Any], done: dict[str, Any]) -> st
     training, objective, adapter = run.training, run.objective, run.adapter
     return "\n".join(
         [
-            f"- Base: `{run.base.model}`, sha256 {result['base_digest']}",
+            f"- Base: {code(run.base.model)}, sha256 {result['base_digest']}",
             f"- Data: {done['photos']} photographs and their degraded twins (preset `{run.degradation.preset}`, "
             f"seed {run.degradation.seed}), {result['winner']['photos']} others to score on; "
             f"sha256 {result['dataset_digest']}",
             f"- Adapter: rank {adapter.rank}, alpha {adapter.alpha:g}, "
-            f"layers `{adapter.layer_pattern or adapter.layers}`"
+            f"layers {code(adapter.layer_pattern or adapter.layers)}"
             + (", DoRA" if adapter.dora else "")
             + (", text encoder too" if adapter.text_encoder else ""),
             f"- Objective: `{objective.kind}`, timesteps `{objective.timesteps}`, {run.data.resolution} pixels",
             f"- Training: {done['images']} views, batch {training.batch}, learning rate "
             f"{training.learning_rate:.3g}, {training.optimizer}, {training.scheduler}; this is epoch "
             f"{result['winner']['epoch']} of round {result['round']}",
-            f"- Why these values: {result['reason']}",
+            f"- Why these values: {escaped(result['reason'])}",
         ]
     )
 
@@ -117,7 +118,7 @@ def _web_ui(settings: dict[str, Any]) -> str:
     prompt = f"{settings['prompt']} <lora:{settings['name']}:{settings['lora_scale']:g}>".strip()
     return (
         f"**AUTOMATIC1111** (and what descends from it): put `{settings['lora']}` into `models/Lora`, choose the base, "
-        f"and in img2img set the prompt `{prompt}`, sampling method {_WEB_UI_SAMPLERS[settings['sampler']]}, "
+        f"and in img2img set the prompt {code(prompt)}, sampling method {_WEB_UI_SAMPLERS[settings['sampler']]}, "
         f"sampling steps {settings['num_inference_steps']}, denoising strength {settings['strength']:g}, "
         f"CFG scale {settings['guidance_scale']:g}, and the width and height of the photograph."
     )

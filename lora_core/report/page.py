@@ -13,6 +13,7 @@ from lora_core.experiment import Experiment
 from lora_core.files import write_text
 from lora_core.report import versus
 from lora_core.report.certainty import draw_certainty
+from lora_core.report.champion import tell_champion
 from lora_core.report.data import RoundData, StudyData, changed_keys, load_rounds, load_study
 from lora_core.report.drawings import draw_curves, draw_front, draw_rounds
 from lora_core.report.importance import tell_importance
@@ -73,6 +74,7 @@ def render(study: StudyData) -> str:
         short_table=short_table(study),
         full_table=full_table(study),
         certainty=draw_certainty(study),
+        champion=tell_champion(study),
         race=tell_race(study),
         grid=draw_maps(study),
         front=front,

@@ -1,33 +1,70 @@
-"""The champion: the best round's LoRA in both formats, the settings it was scored with, and its model card."""
+"""The candidate: a study's best LoRA in both formats, with the settings it was scored with, its scores and its card."""
 
 import shutil
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from lora_core.errors import DataError
 from lora_core.experiment import Experiment, load_experiment
-from lora_core.files import file_digest, read_json, whole_folder, write_json, write_text
+from lora_core.files import file_digest, read_json, value_digest, write_json, write_text
 from lora_core.lineage import read_results
 from lora_core.model_card import model_card
-from lora_core.scoring import rank
+from lora_core.promotion.scores import PhotoScores, scores_of
+from lora_core.promotion.versions import CARD_FILE, DIFFUSERS_FOLDER, SCORES_FILE, SETTINGS_FILE
+from lora_core.scoring.conclusions import rank
 from lora_core.workspace import RoundFolder, Workspace
-
-SETTINGS_FILE = "settings.json"
-CARD_FILE = "README.md"
-DIFFUSERS_FOLDER = "diffusers"
 
 _METRICS = ("psnr_y", "psnr_rgb", "ssim_y", "ssim_rgb", "perceptual")
 _GAINS = ("gain_psnr_y", "gain_ssim_y", "gain_perceptual")
 
 
-def crown(workspace: Workspace, experiment: Experiment) -> Path | None:
-    """Writes `output/champion/` from the best round as `scoring.rank` has it, the earlier of equals.
+@dataclass(frozen=True)
+class Candidate:
+    """A study's best round, as it would be the champion.
 
-    A round that does not beat the degraded input is crowned too, for it is the best there is; `beats_input` in the
-    settings and the first line of the card say so. The champion before is replaced when the new one is complete.
+    Attributes:
+        folder: the round's.
+        run: its experiment, its changes applied.
+        result: its `result.json`.
+        settings: what it takes to get the scored pictures again, and the scores; `settings.json` of the champion.
+        scores: of the winner by photograph.
+    """
 
-    Returns:
-        The champion's folder, or None where no round has scores.
+    folder: RoundFolder
+    run: Experiment
+    result: dict[str, Any]
+    done: dict[str, Any]
+    checkpoint: dict[str, Any]
+    settings: dict[str, Any]
+    scores: PhotoScores
+
+    @property
+    def round(self) -> int:
+        """The round, from 0."""
+        return int(self.result["round"])
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 of settings and scores, and so of the LoRA: the same candidate is one champion."""
+        return value_digest([self.settings, asdict(self.scores)])
+
+    def write(self, champion: Path) -> None:
+        """Puts everything into a folder."""
+        if self.checkpoint["kohya"]:
+            shutil.copyfile(self.folder.root / self.checkpoint["kohya"], champion / self.settings["lora"])
+        shutil.copytree(self.folder.root / self.checkpoint["diffusers"], champion / DIFFUSERS_FOLDER)
+        write_json(champion / SETTINGS_FILE, self.settings)
+        self.scores.write(champion / SCORES_FILE)
+        write_text(champion / CARD_FILE, model_card(self.run, self.result, self.done, self.settings))
+
+
+def find_candidate(workspace: Workspace, experiment: Experiment) -> Candidate | None:
+    """The winner of the best round as `scoring.rank` has it, the earlier of equals; None where no round has scores.
+
+    A round that does not beat the degraded input can win too, for it is the best there is; `beats_input` in the
+    settings and the first line of the card say so.
 
     Raises:
         DataError: a file of the round is missing or changed since it was scored.
@@ -42,13 +79,7 @@ def crown(workspace: Workspace, experiment: Experiment) -> Path | None:
     done = read_json(folder.training_done)
     checkpoint = _checkpoint(folder, done, best["winner"]["epoch"])
     settings = _settings(run, best, checkpoint)
-    with whole_folder(workspace.champion) as champion:
-        if checkpoint["kohya"]:
-            shutil.copyfile(folder.root / checkpoint["kohya"], champion / settings["lora"])
-        shutil.copytree(folder.root / checkpoint["diffusers"], champion / DIFFUSERS_FOLDER)
-        write_json(champion / SETTINGS_FILE, settings)
-        write_text(champion / CARD_FILE, model_card(run, best, done, settings))
-    return workspace.champion
+    return Candidate(folder, run, best, done, checkpoint, settings, scores_of(folder, run, best))
 
 
 def _checkpoint(folder: RoundFolder, done: dict[str, Any], epoch: int) -> dict[str, Any]:

@@ -1,20 +1,25 @@
+"""What becomes of a study's best round when it is promoted: its files, its settings, its card."""
+
 import ast
 import re
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
-from lora_core.champion import crown
 from lora_core.errors import DataError
 from lora_core.experiment import Experiment, load_preset, save_experiment, with_values
 from lora_core.files import file_digest, read_json, write_json
 from lora_core.lineage import append_ledger
+from lora_core.promotion.standing import rule
+from lora_core.scoring.scorer import SCORES
 from lora_core.workspace import Workspace
 
 ROW = {"psnr_y": 27.5, "psnr_rgb": 26.0, "ssim_y": 0.8, "ssim_rgb": 0.79, "perceptual": 0.2, "photos": 9}
 GAINS = {"gain_psnr_y": 1.25, "gain_ssim_y": 0.05, "gain_perceptual": 0.15}
 
+PHOTOS = ("a", "b")
 DIALS = {"guidance_scale": 1.0, "sampler": "ddim", "lora_scale": 1.0, "colour_fix": "none", "seed": 0}
 
 
@@ -47,9 +52,17 @@ def finish_round(
     cell = {"strength": 0.1, "start_noise": 0.0, "steps": 1, "num_inference_steps": 10, "detail_return": 0.5}
     cell |= {**DIALS, **setting}
     winner = {**ROW, **GAINS, **cell, "start_timestep": 99, "name": "epoch 2", "epoch": 2, "composite": composite}
-    other = {**ROW, "composite": 0.0}
+    winner["id"] = "won"
+    other = {**ROW, "composite": 0.0, "id": "input"}
+    rows = [
+        {"id": row["id"], "photo": photo, **{name: row[name] for name in SCORES}, "composite": row["composite"]}
+        for row in (winner, other)
+        for photo in PHOTOS
+    ]
+    pl.DataFrame(rows).write_parquet(folder.photo_table)
     result = {
         **{"round": number, "digest": "r" * 64, "base_digest": "b" * 64, "dataset_digest": "d" * 64, "changes": {}},
+        "test_digest": "t" * 64,
         **{
             "reason": "the experiment as written",
             "winner": winner,
@@ -65,12 +78,17 @@ def finish_round(
     return result
 
 
+def crown(workspace: Workspace, experiment: Experiment) -> str:
+    """As the command line does it."""
+    return rule(workspace, experiment, "best")
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_no_round_no_champion(tmp_path: Path) -> None:
-    assert crown(Workspace(tmp_path), load_preset("pocket")) is None
+    assert "no candidate" in crown(Workspace(tmp_path), load_preset("pocket"))
     assert not (tmp_path / "output").exists()
 
 
@@ -78,13 +96,15 @@ def test_the_first_of_the_best_rounds_is_crowned_in_both_formats(tmp_path: Path)
     workspace, experiment = Workspace(tmp_path), load_preset("pocket")
     for number, composite in enumerate([1.0, 2.0, 2.0, 1.5]):
         finish_round(workspace, experiment, number, composite)
-    champion = crown(workspace, experiment)
-    assert champion == workspace.champion
+    assert str(workspace.champions / "0001-") in (words := crown(workspace, experiment))
+    assert words.endswith(str(workspace.champion))
     files = contents(workspace.champion)
     assert sorted(files) == [
         "README.md",
         "diffusers/pytorch_lora_weights.safetensors",
         "pocket.safetensors",
+        "promotion.json",
+        "scores.json",
         "settings.json",
     ]
     assert files["pocket.safetensors"] == b"kohya 1 2"

@@ -1,0 +1,120 @@
+"""Where a study's candidate stands, and what a rule makes of it."""
+
+from dataclasses import dataclass
+
+from lora_core.errors import DataError
+from lora_core.experiment import Experiment
+from lora_core.files import value_digest
+from lora_core.promotion import Promotion
+from lora_core.promotion.candidate import Candidate, find_candidate
+from lora_core.promotion.contest import INPUT, Contest, contest_in_words, hold_contest
+from lora_core.promotion.decisions import Choice, Decision, remember
+from lora_core.promotion.versions import Version, install, present_champion
+from lora_core.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A candidate, the champion that it would replace, and how the two compare.
+
+    Attributes:
+        champion: None where there is none yet; the rival is then the degraded input.
+    """
+
+    candidate: Candidate
+    champion: Version | None
+    contest: Contest
+
+    @property
+    def is_champion(self) -> bool:
+        """Whether the candidate is the champion already."""
+        return self.champion is not None and self.champion.is_of(self.candidate.digest)
+
+    @property
+    def digest(self) -> str:
+        """sha256 of the two: a decision holds for these."""
+        return value_digest([self.candidate.digest, self.rival])
+
+    @property
+    def rival(self) -> str:
+        """The champion's version, or the degraded input."""
+        return self.champion.name if self.champion else INPUT
+
+    def decision(self, choice: Choice, by: str, note: str = "") -> Decision:
+        """A decision about the candidate as it stands."""
+        words = contest_in_words(self.contest)
+        study, digest = self.candidate.run.name, self.candidate.digest
+        return Decision(study, self.candidate.round, digest, self.rival, choice, by, note, words)
+
+
+def standing_of(workspace: Workspace, experiment: Experiment) -> Standing | None:
+    """Where the study's candidate stands; None where no round has scores.
+
+    Raises:
+        DataError: a file of the round or of the champion is missing or damaged.
+    """
+    candidate = find_candidate(workspace, experiment)
+    if candidate is None:
+        return None
+    champion = present_champion(workspace)
+    return Standing(candidate, champion, _contest(candidate, champion, experiment.seed))
+
+
+def require_standing(workspace: Workspace, experiment: Experiment) -> Standing:
+    """As `standing_of`; a study without a candidate is an error.
+
+    Raises:
+        DataError: no round has scores, or as `standing_of`.
+    """
+    if (standing := standing_of(workspace, experiment)) is not None:
+        return standing
+    study = workspace.study(experiment.name)
+    raise DataError(f"{study.root} holds no scored round, so no candidate; run: photo-enhancer tune {workspace.root}")
+
+
+def promote(workspace: Workspace, candidate: Candidate, by: str, note: str = "") -> Version:
+    """Makes the candidate the champion; one that it is already stays as it is."""
+    return install(workspace, candidate.digest, candidate.write, by, note)
+
+
+def rule(workspace: Workspace, experiment: Experiment, promotion: Promotion) -> str:
+    """Lets a rule decide whether the study's candidate becomes the champion; deciding again changes nothing.
+
+    Returns:
+        What came of it, in words.
+
+    Raises:
+        DataError: as `standing_of`.
+        ResourceError: the champion cannot be written.
+    """
+    standing = standing_of(workspace, experiment)
+    if standing is None:
+        return "No round has scores, so there is no candidate."
+    candidate = f"Round {standing.candidate.round} of {experiment.name}"
+    if standing.is_champion:
+        return f"{candidate} is the champion: {workspace.champion}"
+    by = f"the rule '{promotion}'"
+    if promotion == "best":
+        return f"{candidate} is the champion now: {promote(workspace, standing.candidate, by).folder}"
+    words = contest_in_words(standing.contest)
+    if promotion == "ask":
+        return f"{candidate} waits for a decision. {words}"
+    choice: Choice = "approve" if standing.contest.won else "reject"
+    decision = standing.decision(choice, by)
+    if choice == "approve":
+        version = promote(workspace, standing.candidate, by, words)
+    remember(workspace.study(experiment.name), decision)
+    if choice == "approve":
+        return f"{candidate} is the champion now: {version.folder}. {words}"
+    kept = f"{standing.champion.name} stays the champion" if standing.champion else "there is still no champion"
+    return f"{candidate} was not promoted; {kept}. {words}"
+
+
+def _contest(candidate: Candidate, champion: Version | None, seed: int) -> Contest:
+    if champion is None:
+        return hold_contest(candidate.scores, None, INPUT, seed)
+    settings = champion.settings
+    rival = f"the champion (round {settings['round']} of {settings['name']})"
+    if (scores := champion.scores) is None:
+        return Contest(rival, "it is from before scores were kept by photograph")
+    return hold_contest(candidate.scores, scores, rival, seed)
