@@ -6,6 +6,7 @@ import struct
 from functools import lru_cache
 from pathlib import Path
 
+from lora_core.bases.pickles import SUFFIXES, pickled_keys
 from lora_core.errors import BaseModelError
 from lora_core.experiment import BaseModelSection
 from lora_core.files import file_digest, value_digest
@@ -15,6 +16,7 @@ DEFAULT_CONFIG = "stable-diffusion-v1-5/stable-diffusion-v1-5"
 _HUB_ID = re.compile(r"^[\w.-]+/[\w.-]+$")
 _PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 _WEIGHTS = ("unet", "vae", "text_encoder")
+_WHY = ", for they can run code when opened; convert them, or set base.allow_pickle=true for files that you trust"
 _HUB_FILES = ["model_index.json", *(f"{part}/*.{end}" for part in _PARTS for end in ("json", "txt", "safetensors"))]
 
 
@@ -68,9 +70,9 @@ def check_base(section: BaseModelSection) -> Path:
     """
     path = locate_base(section)
     if path.is_dir():
-        _check_folder(path)
+        _check_folder(path, section.allow_pickle)
     else:
-        _check_single_file(path)
+        _check_single_file(path, section.allow_pickle)
     return path
 
 
@@ -84,12 +86,24 @@ def base_digest(section: BaseModelSection) -> str:
 
 
 def _digested_files(folder: Path) -> list[Path]:
-    return [
-        file
-        for part in _PARTS
-        for file in (folder / part).glob("*")
-        if file.suffix in {".safetensors", ".json", ".txt"} and file.is_file()
-    ]
+    """Pickled weights count where they are all that a part has."""
+    plain = [file for part in _PARTS for file in (folder / part).glob("*") if file.suffix in {".json", ".txt"}]
+    weights = [file for part in _WEIGHTS for file in weight_files(folder / part)]
+    return [file for file in [*plain, *weights] if file.is_file()]
+
+
+def weight_files(part: Path) -> list[Path]:
+    """The files that hold a part's weights."""
+    return sorted(part.glob("*.safetensors")) or sorted(part.glob("*.bin"))
+
+
+def stored_keys(file: Path) -> list[str]:
+    """The tensor names in a file of weights.
+
+    Raises:
+        BaseModelError: it cannot be read as such.
+    """
+    return pickled_keys(file) if file.suffix in SUFFIXES else safetensors_keys(file)
 
 
 def _digest(file: Path) -> str:
@@ -103,7 +117,7 @@ def _digest_of_version(file: Path, size: int, modified: int) -> str:
     return file_digest(file)
 
 
-def _check_folder(path: Path) -> None:
+def _check_folder(path: Path, allow_pickle: bool) -> None:
     index = path / "model_index.json"
     if not index.exists():
         raise BaseModelError(f"base.model: {path} has no model_index.json, so it is no diffusers folder")
@@ -117,14 +131,21 @@ def _check_folder(path: Path) -> None:
         if not (path / part).is_dir():
             raise BaseModelError(f"base.model: {path} lacks the folder {part}/; download the base again")
     for part in _WEIGHTS:
-        if not any((path / part).glob("*.safetensors")):
-            raise BaseModelError(f"base.model: {path / part} has no .safetensors file; pickled weights are refused")
+        files = weight_files(path / part)
+        if not files or (files[0].suffix in SUFFIXES and not allow_pickle):
+            raise BaseModelError(
+                f"base.model: {path / part} has no .safetensors file; pickled weights are refused{_WHY}"
+            )
+        for file in files:
+            if file.suffix in SUFFIXES:
+                pickled_keys(file)
 
 
-def _check_single_file(path: Path) -> None:
-    if path.suffix != ".safetensors":
-        raise BaseModelError(f"base.model: {path} is not a .safetensors file; pickled checkpoints are refused")
-    keys = safetensors_keys(path)
+def _check_single_file(path: Path, allow_pickle: bool) -> None:
+    pickled = allow_pickle and path.suffix in SUFFIXES
+    if path.suffix != ".safetensors" and not pickled:
+        raise BaseModelError(f"base.model: {path} is not a .safetensors file; pickled checkpoints are refused{_WHY}")
+    keys = stored_keys(path)
     if any("lora" in key for key in keys):
         raise BaseModelError(f"base.model: {path} is a LoRA, not a base model")
     if not any(key.startswith("model.diffusion_model.") for key in keys):

@@ -14,7 +14,7 @@ from diffusers import StableDiffusionPipeline
 from diffusers.utils import logging as diffusers_logging
 
 from lora_core.bases.base import Base
-from lora_core.bases.files import DEFAULT_CONFIG, check_base, fetch_from_hub, safetensors_keys
+from lora_core.bases.files import DEFAULT_CONFIG, check_base, fetch_from_hub, stored_keys, weight_files
 from lora_core.bases.quantise import quantise
 from lora_core.errors import BaseModelError
 from lora_core.experiment import BaseModelSection
@@ -95,7 +95,8 @@ def open_base(section: BaseModelSection, device: torch.device | None = None) -> 
 def _load(path: Path, section: BaseModelSection, options: dict[str, Any]) -> StableDiffusionPipeline:
     if path.is_file():
         return StableDiffusionPipeline.from_single_file(str(path), config=str(_config(section)), **options)
-    options |= {"feature_extractor": None, "requires_safety_checker": False, "use_safetensors": True}
+    options |= {"feature_extractor": None, "requires_safety_checker": False}
+    options |= {"use_safetensors": None if section.allow_pickle else True}  # None: .safetensors first
     return StableDiffusionPipeline.from_pretrained(path, variant=None if _plain_weights(path) else "fp16", **options)
 
 
@@ -105,8 +106,8 @@ def _refuse_gaps(pipeline: StableDiffusionPipeline, path: Path) -> None:
         names = {name: weight for name, weight in getattr(pipeline, part).named_parameters()}
         missing = [name for name, weight in names.items() if weight.is_meta]
         if part == "text_encoder" and path.is_dir():
-            files = (path / part).glob("*.safetensors")
-            stored = {key.removeprefix("text_model.") for file in files for key in safetensors_keys(file)}
+            files = weight_files(path / part)
+            stored = {key.removeprefix("text_model.") for file in files for key in stored_keys(file)}
             missing += [name for name in names if name.removeprefix("text_model.") not in stored]
         if missing:
             raise BaseModelError(
@@ -122,4 +123,4 @@ def _config(section: BaseModelSection) -> Path:
 
 
 def _plain_weights(path: Path) -> bool:
-    return any(".fp16." not in file.name for file in (path / "unet").glob("*.safetensors"))
+    return any(".fp16." not in file.name for file in weight_files(path / "unet"))

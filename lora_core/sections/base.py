@@ -17,3 +17,6 @@ class BaseModelSection(Section):
     quantise: Literal["none", "int8", "nf4"] = field(
         4, "none", "Frozen base in 8 or 4 bits by bitsandbytes (QLoRA): less memory, not faster"
     )
+    allow_pickle: bool = field(
+        5, False, "Also read .ckpt and .bin files, which are pickles: weights alone, never code, but trust their source"
+    )
