@@ -7,26 +7,30 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lora_core.company import Company
 from lora_core.data.check import DataReport, check_data, check_twins
 from lora_core.data.digests import DigestStore
 from lora_core.data.pairs import parts_digest, test_pairs, training_pairs
-from lora_core.degradation import degrade_folder
+from lora_core.degradation import degrade_folder, unmade
 from lora_core.errors import ConfigError, DataError
 from lora_core.experiment import Experiment, apply_overrides, load_preset
-from lora_core.files import file_digest, require_space, write_text, write_with
+from lora_core.files import file_digest, require_space, value_digest, write_text, write_with
 from lora_core.images import Unreadable, check_photos, list_photos
 from lora_core.settings import to_yaml
+from lora_core.share import WHOLE, Share
 from lora_core.space import check_space
 from lora_core.training.preflight import check_training
 from lora_core.workspace import Workspace
 
 __all__ = [
     "Created", "Prepared", "check_workspace", "create_workspace", "degrade_workspace",
-    "held_out_photos", "match_pairs", "photo_count", "prepare", "refuse_unreadable", "training_photos",
+    "held_out_photos", "match_pairs", "photo_count", "photos_digest", "prepare", "refuse_unreadable",
+    "training_photos", "unmade_twins",
 ]  # fmt: skip
 
 logger = logging.getLogger(__name__)
 Progress = Callable[[int], object]
+_PATIENCE = 86_400.0  # seconds in which another run may make the twins that this one needs too
 
 _HEADER = """\
 # The experiment of this workspace. It began as the preset '{preset}'; every setting stands below with its value.
@@ -193,7 +197,9 @@ def refuse_unreadable(unreadable: list[Unreadable]) -> None:
         raise DataError(f"{len(unreadable)} photograph(s) cannot be read; replace or remove: {named}{more}")
 
 
-def degrade_workspace(workspace: Workspace, experiment: Experiment, progress: Progress = lambda _: None) -> int:
+def degrade_workspace(
+    workspace: Workspace, experiment: Experiment, progress: Progress = lambda _: None, share: Share = WHOLE
+) -> int:
     """Makes the degraded twins of training and test photographs that are missing.
 
     Where the user brings them (preset `own`), nothing is made; every photograph is decoded instead, once for all runs.
@@ -202,6 +208,7 @@ def degrade_workspace(workspace: Workspace, experiment: Experiment, progress: Pr
         workspace: the workspace.
         experiment: its degradation section says how.
         progress: called with the number of photographs done so far.
+        share: of the photographs; the whole, afterwards, keeps what the shares made and refuses what is unreadable.
 
     Returns:
         How many were made; the others were there already.
@@ -209,10 +216,32 @@ def degrade_workspace(workspace: Workspace, experiment: Experiment, progress: Pr
     Raises:
         DataError: photographs that are missing or cannot be read; the twins of all others are made first.
     """
+    with Company(workspace.cache / "degradation", share).at_work(_PATIENCE):
+        return _degrade(workspace, experiment, progress, share)
+
+
+def unmade_twins(workspace: Workspace, experiment: Experiment) -> int:
+    """How many photographs `degrade_workspace` would look at with an effort; reads none of them."""
     training, testing = training_photos(workspace), held_out_photos(workspace)
     if experiment.degradation.preset == "own":
-        files = [str(photo) for photo in training + testing]
-        refuse_unreadable(DigestStore(workspace).unreadable(files, progress))
+        return 0 if workspace.digests.exists() else len(training) + len(testing)
+    return unmade(training, workspace.degraded, experiment.degradation) + unmade(
+        testing, workspace.test_degraded, experiment.degradation
+    )
+
+
+def photos_digest(workspace: Workspace) -> str:
+    """sha256 over the names of the photographs: whether two machines see one workspace."""
+    return value_digest([photo.name for photo in training_photos(workspace) + held_out_photos(workspace)])
+
+
+def _degrade(workspace: Workspace, experiment: Experiment, progress: Progress, share: Share) -> int:
+    training, testing = training_photos(workspace), held_out_photos(workspace)
+    if experiment.degradation.preset == "own":
+        files = [str(photo) for photo in share.of(training + testing)]
+        unreadable = DigestStore(workspace).unreadable(files, progress)
+        if share.whole:
+            refuse_unreadable(unreadable)
         return 0
     results = [
         degrade_folder(
@@ -220,20 +249,24 @@ def degrade_workspace(workspace: Workspace, experiment: Experiment, progress: Pr
             twins,
             experiment.degradation,
             progress=lambda done, _, before=before: progress(before + done),  # type: ignore[misc]
-            digest=_remembered(workspace, photos, twins),
+            digest=_remembered(workspace, share.of(photos), twins),
+            share=share,
         )
         for photos, twins, before in (
             (training, workspace.degraded, 0),
-            (testing, workspace.test_degraded, len(training)),
+            (testing, workspace.test_degraded, len(share.of(training))),
         )
     ]
-    refuse_unreadable([bad for result in results for bad in result.unreadable])
+    if share.whole:
+        refuse_unreadable([bad for result in results for bad in result.unreadable])
     return sum(len(result.made) for result in results)
 
 
 def _remembered(workspace: Workspace, photos: list[Path], twins: Path) -> Callable[[Path], str]:
-    """Digests of photographs and of the twins that are there, from the store; of any other file, from its bytes."""
-    files = [str(path) for path in photos + (list_photos(twins) if twins.is_dir() else [])]
+    """Digests of photographs and of their twins that are there, from the store; of any other file, from its bytes."""
+    names = {photo.name for photo in photos}
+    there = [twin for twin in list_photos(twins) if twin.name in names] if twins.is_dir() else []
+    files = [str(path) for path in photos + there]
     try:
         known = dict(zip(files, DigestStore(workspace).digests(files), strict=True))
     except DataError:  # one cannot be read, which is said where it is degraded

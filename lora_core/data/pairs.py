@@ -18,8 +18,8 @@ from lora_core.sections.data import DataSection
 from lora_core.workspace import RepeatFolder, Workspace
 
 __all__ = [
-    "Pair", "dataset_digest", "pairs_digest", "parts_digest", "prior_pairs", "prior_photographs", "test_pairs",
-    "training_pairs", "training_photographs",
+    "Pair", "dataset_digest", "held_out_photographs", "pairs_digest", "parts_digest", "prior_pairs",
+    "prior_photographs", "test_pairs", "training_pairs", "training_photographs",
 ]  # fmt: skip
 
 
@@ -65,9 +65,17 @@ def prior_pairs(workspace: Workspace, experiment: Experiment) -> list[Pair]:
 
 def test_pairs(workspace: Workspace, experiment: Experiment) -> list[Pair]:
     """The pairs that every checkpoint is scored on, in name order; the prompt holds for all. As `training_pairs`."""
-    photographs = _in_folder(RepeatFolder(workspace.test, 1), {})
-    pairs = _with_twins(_unique(photographs, workspace.test), workspace.test, workspace.test_degraded)
+    pairs = _with_twins(_held_out(workspace), workspace.test, workspace.test_degraded)
     return pairs[: experiment.data.test_limit]
+
+
+def held_out_photographs(workspace: Workspace, experiment: Experiment) -> list[Pair]:
+    """As `test_pairs`, without twins, which need not be there yet: the degraded half is the clean photograph."""
+    return _held_out(workspace)[: experiment.data.test_limit]
+
+
+def _held_out(workspace: Workspace) -> list[Pair]:
+    return _unique(_in_folder(RepeatFolder(workspace.test, 1), {}), workspace.test)
 
 
 # pytest collects functions of this name in modules that import it.

@@ -15,6 +15,7 @@ from lora_core.experiment import DegradationSection
 from lora_core.files import file_digest, value_digest, write_with
 from lora_core.images import Unreadable, encode_image, list_photos, read_rgb
 from lora_core.room import Room
+from lora_core.share import WHOLE, Share
 
 # A photograph takes up to 90 bytes a pixel while it is degraded, so this many pixels at once take about 4 GB.
 _PIXELS_AT_ONCE = 50_000_000
@@ -44,11 +45,13 @@ def degrade_folder(
     workers: int | None = None,
     progress: Callable[[int, int], object] = lambda done, total: None,
     digest: Callable[[Path], str] = file_digest,
+    share: Share = WHOLE,
 ) -> DegradedFolder:
     """Writes the degraded twin of each photograph under the same file name and size, with a manifest.
 
     A twin is made again when it is missing or altered, or when its photograph, the preset, the seed or the recipe's
-    ranges changed. A run that is killed loses nothing that it has put in place.
+    ranges changed. A run that is killed loses nothing that it has put in place. A share of the photographs leaves the
+    manifest, and the refusal of a folder in which none can be read, to the run that does the whole afterwards.
 
     Args:
         photos: clean photographs, from any folders; never written.
@@ -57,26 +60,30 @@ def degrade_folder(
         workers: threads; by default one a processor.
         progress: called with (photographs done, photographs in all).
         digest: sha256 of a photograph's or a twin's file, which a caller may remember.
+        share: makes the twins of these photographs alone.
 
     Raises:
         DataError: no photograph, none that can be read, two of one name, or a twin that is not ours to overwrite.
         ConfigError: the preset is `own`.
         ResourceError: the destination cannot be written.
     """
-    recipe = value_digest({**section.model_dump(), "recipe": asdict(recipe_of(section.preset))})
+    recipe = recipe_digest(section)
     _check_photos(photos, destination)
+    there = list_photos(destination) if destination.is_dir() else []  # others may be adding: records come before twins
     records = read_manifest(destination)
-    surplus = _check_destination(photos, destination, records)
-    with open_journal(destination, records) as journal:
+    surplus = _surplus(photos, destination, there, records)
+    photos = share.of(photos)
+    with open_journal(destination, records, share) as journal:
         maker = _Maker(destination, section, recipe, records, journal, digest)
         outcomes = _each(maker.make, photos, workers, progress)
     unreadable = tuple(outcome for outcome in outcomes if isinstance(outcome, Unreadable))
-    if len(unreadable) == len(photos):
+    if share.whole and len(unreadable) == len(photos):
         first = unreadable[0]
         raise DataError(f"none of the {len(photos)} photographs can be read; the first: {first.path}: {first.reason}")
     made = {outcome.file: outcome for outcome in outcomes if isinstance(outcome, Record)}
-    present = {name: record for name, record in (records | made).items() if (destination / name).exists()}
-    write_manifest(destination, present)
+    if share.whole:
+        present = {name: record for name, record in (records | made).items() if (destination / name).exists()}
+        write_manifest(destination, present)
     lost = {problem.path.name for problem in unreadable}
     twins = [destination / photo.name for photo in photos if photo.name not in lost]
     return DegradedFolder(
@@ -85,6 +92,18 @@ def degrade_folder(
         unreadable=unreadable,
         surplus=surplus,
     )
+
+
+def recipe_digest(section: DegradationSection) -> str:
+    """sha256 over preset, seed and the ranges of the recipe."""
+    return value_digest({**section.model_dump(), "recipe": asdict(recipe_of(section.preset))})
+
+
+def unmade(photos: list[Path], destination: Path, section: DegradationSection) -> int:
+    """How many photographs have no twin by this recipe on record; altered files are not looked for."""
+    recipe, records = recipe_digest(section), read_manifest(destination)
+    made = {name for name, record in records.items() if record.recipe == recipe and (destination / name).is_file()}
+    return sum(photo.name not in made for photo in photos)
 
 
 @dataclass(frozen=True)
@@ -180,13 +199,11 @@ def _check_photos(photos: list[Path], destination: Path) -> None:
             raise DataError(f"{other} and {photo} would have one degraded photograph; rename one of them")
 
 
-def _check_destination(photos: list[Path], destination: Path, records: dict[str, Record]) -> tuple[Path, ...]:
+def _surplus(photos: list[Path], destination: Path, there: list[Path], records: dict[str, Record]) -> tuple[Path, ...]:
     """The surplus twins; refuses to touch photographs that are not on record."""
-    if not destination.is_dir():
-        return ()
     names, stems = {photo.name for photo in photos}, {photo.stem for photo in photos}
     surplus = []
-    for twin in list_photos(destination):
+    for twin in there:
         if twin.name not in records and twin.stem in stems:
             raise DataError(
                 f"{twin} was not made by this program and is never overwritten; set degradation.preset=own to train on "

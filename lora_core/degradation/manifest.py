@@ -3,6 +3,7 @@
 `degradation.jsonl` has one line a twin, sorted by file name, and appears whole. While a folder is being made, lines
 go to a hidden journal *before* the twin is put in place. So every twin of ours is on record at any moment, whatever
 is not on record was made by someone else, and a journal that a killed run left behind is merged by the next one.
+Runs that share a folder out keep a journal each and leave the manifest to the run that merges them.
 """
 
 import json
@@ -16,9 +17,11 @@ from typing import Any
 
 from lora_core.errors import DataError, ResourceError
 from lora_core.files import write_text
+from lora_core.share import WHOLE, Share
 
 MANIFEST = "degradation.jsonl"
 _JOURNAL = ".degradation.journal"
+_SHARED = ".degradation.*.journal"
 
 
 @dataclass(frozen=True)
@@ -82,33 +85,46 @@ def read_manifest(folder: Path) -> dict[str, Record]:
         DataError: the manifest is not one.
     """
     records = _read_lines(folder / MANIFEST, torn_end=False)
-    records.update(_read_lines(folder / _JOURNAL, torn_end=True))
+    for journal in _journals(folder):
+        records.update(_read_lines(journal, torn_end=True))
     return records
 
 
 def write_manifest(folder: Path, records: dict[str, Record]) -> None:
-    """Replaces the manifest and clears the journal, whose records must be among `records`."""
+    """Replaces the manifest and clears the journals, whose records must be among `records`."""
+    journals = _journals(folder)
     write_text(folder / MANIFEST, "".join(records[name].line() for name in sorted(records)))
-    (folder / _JOURNAL).unlink(missing_ok=True)
+    for journal in journals:
+        journal.unlink(missing_ok=True)
 
 
 @contextmanager
-def open_journal(folder: Path, records: dict[str, Record]) -> Iterator[Journal]:
+def open_journal(folder: Path, records: dict[str, Record], share: Share = WHOLE) -> Iterator[Journal]:
     """Starts an empty journal in a folder, which is created; the records so far go to the manifest first.
+
+    The journal of a share goes on where an earlier one of that share ended.
 
     Raises:
         ResourceError: the folder cannot be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_manifest(folder, records)
-        journal = Journal(folder / _JOURNAL)
+        path = folder / (_JOURNAL if share.whole else _SHARED.replace("*", str(share)))
+        if share.whole:
+            write_manifest(folder, records)
+        else:  # a kill may have cut its last line
+            write_text(path, "".join(record.line() for record in _read_lines(path, torn_end=True).values()))
+        journal = Journal(path)
     except OSError as error:
         raise ResourceError(f"cannot write in {folder}: {error.strerror or error}; check its permissions") from error
     try:
         yield journal
     finally:
         journal.close()
+
+
+def _journals(folder: Path) -> list[Path]:
+    return [*([folder / _JOURNAL] if (folder / _JOURNAL).exists() else []), *sorted(folder.glob(_SHARED))]
 
 
 def _read_lines(path: Path, torn_end: bool) -> dict[str, Record]:

@@ -7,9 +7,10 @@ scored twice. Gains are against the degraded input, on the photographs that the 
 from lora_core.scoring.conclusions import pareto_front, rank
 from lora_core.scoring.folders import score_folders
 from lora_core.scoring.points import POINT, composite, composites
-from lora_core.scoring.rounds import score_round
+from lora_core.scoring.rounds import score_part, score_round
 from lora_core.scoring.scorer import Scorer, score_pair
 
 __all__ = [
-    "POINT", "Scorer", "composite", "composites", "pareto_front", "rank", "score_folders", "score_pair", "score_round",
+    "POINT", "Scorer", "composite", "composites", "pareto_front", "rank", "score_folders", "score_pair", "score_part",
+    "score_round",
 ]  # fmt: skip

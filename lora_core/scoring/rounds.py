@@ -8,7 +8,7 @@ import polars as pl
 from lora_core import metrics
 from lora_core.errors import DataError
 from lora_core.experiment import Experiment
-from lora_core.files import read_json, write_with
+from lora_core.files import file_digest, read_json, write_with
 from lora_core.progress import progress_bar
 from lora_core.scoring import breakdown, statistics
 from lora_core.scoring.cautions import warn_of_equal_pictures
@@ -28,6 +28,7 @@ from lora_core.scoring.tables import (
     with_columns,
 )
 from lora_core.scoring.writing import write_tables
+from lora_core.share import Share, require_same
 from lora_core.workspace import RoundFolder, StudyFolder, Workspace
 
 
@@ -77,6 +78,26 @@ def score_round(workspace: Workspace, experiment: Experiment, number: int) -> di
         "constraints": unmet(rows, constraints),
         "left_out": columns.left_out,
     }
+
+
+def score_part(workspace: Workspace, experiment: Experiment, number: int, share: Share, digest: str) -> None:
+    """Scores a share of the cells and references; `score_round` then finds their scores.
+
+    Args:
+        share: one of several; all of them may be at work at once, here and elsewhere.
+        digest: of `sweep.json` as it is where the work is shared out.
+
+    Raises:
+        DataError, ConfigError, ResourceError: as `score_round`, or this machine sees another sweep.
+    """
+    study = workspace.study(experiment.name)
+    folder = study.round(number)
+    sweep = _read_sweep(folder)
+    require_same(file_digest(folder.sweep_done), digest, "the cells", folder.sweep_done)
+    entries = _entries(sweep)
+    _require_complete(study, entries)
+    scorer = Scorer(study, sweep["test"], experiment.scoring)
+    _scored(scorer, Columns(study, scorer.originals, experiment.scoring), share.of(entries), sweep["test"])
 
 
 def _scored(

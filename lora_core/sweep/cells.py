@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock
 
 from lora_core.data.pairs import Pair
 from lora_core.files import file_digest, read_json, write_json
@@ -38,8 +39,9 @@ def picture_path(study: StudyFolder, cell_id: str, name: str) -> Path:
 def write_manifest(study: StudyFolder, row: dict[str, Any], names: Sequence[str]) -> None:
     """Adds photographs to the manifest of a cell or reference; their pictures are on the disk."""
     digests = {name: file_digest(picture_path(study, row["id"], name)) for name in names}
-    photos = known_photos(study, row["id"]) | digests
-    write_json(study.cells / row["id"] / "cell.json", {**row, "photos": dict(sorted(photos.items()))})
+    with FileLock(study.cells / ".lock"):  # rounds that run at the same time share the base's cells
+        photos = known_photos(study, row["id"]) | digests
+        write_json(study.cells / row["id"] / "cell.json", {**row, "photos": dict(sorted(photos.items()))})
 
 
 def write_compared(study: StudyFolder, pairs: list[Pair], size: int | None) -> None:

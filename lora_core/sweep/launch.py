@@ -1,15 +1,21 @@
 """Starting the sweep of a round in a process of its own. Imports no torch."""
 
+from pathlib import Path
 from typing import Any
 
 from lora_core.bases import base_digest
+from lora_core.company import Company
 from lora_core.data.pairs import pairs_digest, test_pairs
+from lora_core.errors import DataError
 from lora_core.experiment import Experiment, save_experiment
-from lora_core.files import read_json, value_digest
+from lora_core.files import read_json, value_digest, write_json
 from lora_core.process import run_in_process
-from lora_core.sweep.cells import finished
+from lora_core.share import WHOLE, Share, require_same
+from lora_core.sweep.cells import finished, write_manifest
 from lora_core.sweep.grid import grid_digest
 from lora_core.workspace import RoundFolder, StudyFolder, Workspace
+
+PART_DONE = "part.json"
 
 
 def sweep_round(workspace: Workspace, experiment: Experiment, number: int) -> dict[str, Any]:
@@ -26,12 +32,76 @@ def sweep_round(workspace: Workspace, experiment: Experiment, number: int) -> di
     study = workspace.study(experiment.name)
     folder = study.round(number)
     if not swept(study, folder, sweep_digest(workspace, experiment, number)):
-        save_experiment(experiment, folder.experiment)
-        run_in_process(
-            "lora_core.sweep.worker", [str(workspace.root), str(folder.experiment), str(number)], folder.root / "sweep"
-        )
+        _run(workspace, experiment, number, WHOLE)
     manifest: dict[str, Any] = read_json(folder.sweep_done)
     return manifest
+
+
+def sweep_part(
+    workspace: Workspace, experiment: Experiment, number: int, share: Share, digest: str
+) -> dict[str, Any] | None:
+    """Paints a share of the missing pictures.
+
+    Args:
+        share: one of several; all of them may be at work at once, here and elsewhere.
+        digest: `sweep_digest` as it is where the work is shared out.
+
+    Returns:
+        For `conclude_sweep`, when all pictures are there; None if the race went no further because the parts of others
+        were missing.
+
+    Raises:
+        DataError, BaseModelError: this machine lacks, or has another base, photographs or checkpoints.
+        UserError, ProcessDied: as `sweep_round`.
+    """
+    study = workspace.study(experiment.name)
+    folder = study.round(number)
+    if not folder.training_done.exists():
+        raise DataError(f"{folder.training_done} is not here; every worker needs the workspace in a folder they share")
+    require_same(sweep_digest(workspace, experiment, number), digest, "base, photographs or checkpoints", folder.root)
+    done = part_folder(folder, share) / PART_DONE
+    done.unlink(missing_ok=True)
+    _run(workspace, experiment, number, share)
+    made: dict[str, Any] | None = read_json(done)
+    return made
+
+
+def conclude_sweep(
+    workspace: Workspace, experiment: Experiment, number: int, made: dict[str, Any], digest: str
+) -> None:
+    """Writes the manifests of a sweep that was made in parts.
+
+    Args:
+        made: what `sweep_part` returned.
+        digest: `sweep_digest`.
+
+    Raises:
+        ResourceError: another run writes the sweep.
+    """
+    study = workspace.study(experiment.name)
+    with Company(study.round(number).root / "sweep", WHOLE).at_work():
+        for row in (*made["cells"], *made["references"]):
+            names = made["test"][: row["photos"]]
+            if not finished(study, row["id"], names):
+                write_manifest(study, {key: value for key, value in row.items() if key != "photos"}, names)
+        write_json(study.round(number).sweep_done, {"digest": digest, **made})
+
+
+def part_folder(folder: RoundFolder, share: Share) -> Path:
+    """Where the process of a share tells how it ended."""
+    return folder.root / "sweep" / str(share)
+
+
+def _run(workspace: Workspace, experiment: Experiment, number: int, share: Share) -> None:
+    study = workspace.study(experiment.name)
+    folder = study.round(number)
+    save_experiment(experiment, folder.experiment)
+    run_in_process(
+        "lora_core.sweep.worker",
+        [str(workspace.root), str(folder.experiment), str(number), str(share)],
+        folder.root / "sweep" if share.whole else part_folder(folder, share),
+        saved=lambda: sum(1 for _ in study.cells.glob("*/*.png")),
+    )
 
 
 def sweep_digest(workspace: Workspace, experiment: Experiment, number: int) -> str:

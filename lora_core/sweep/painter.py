@@ -1,12 +1,12 @@
 """Pictures of cells: denoised in batches across photographs and settings, finished and written in threads.
 
 A batch holds whatever can be denoised together (`Denoising.together`), so that the small grids of a race still fill it.
-Which pictures share a batch is a function of the cells and photographs asked for, never of what is already there, for
-rounding may depend on the neighbours: a killed sweep makes the same bytes again.
+Which pictures share a batch is a function of the cells and photographs asked for, never of what is already there or of
+who makes it, for rounding may depend on the neighbours: a killed or a shared sweep makes the same bytes.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,8 @@ from lora_core.denoising import Denoising
 from lora_core.errors import DataError
 from lora_core.images import write_png
 from lora_core.restoration import restore_latents, return_detail
-from lora_core.sweep.cells import finished, picture_path, write_manifest
+from lora_core.share import Turns
+from lora_core.sweep.cells import picture_path
 from lora_core.sweep.grid import Cell
 from lora_core.sweep.inputs import Input
 from lora_core.workspace import StudyFolder
@@ -36,56 +37,87 @@ _Item = tuple[Denoising, Input]
 
 
 @dataclass(frozen=True)
+class Batch:
+    """What is denoised at once, with the same weights.
+
+    Attributes:
+        items: a denoising and a photograph each.
+        cells: what is finished from each denoising.
+    """
+
+    items: Sequence[_Item]
+    cells: Mapping[Denoising, Sequence[Cell]]
+
+    @property
+    def cost(self) -> int:
+        """Denoiser evaluations times pixels."""
+        return sum(cost(how, one.size) for how, one in self.items)
+
+    def pictures(self) -> Iterator[tuple[Cell, str]]:
+        """The cell and the photograph of each picture that comes of it."""
+        return ((cell, one.name) for how, one in self.items for cell in self.cells[how])
+
+
+def cost(how: Denoising, size: tuple[int, int]) -> int:
+    """What a picture of (height, width) costs, in evaluations times pixels."""
+    return how.evaluations * size[0] * size[1]
+
+
+@dataclass(frozen=True)
 class Painter:
     """Restores inputs with the weights in place.
 
     Attributes:
         seed: of the experiment, for the start noise.
         batch: pictures denoised at once.
-        progress: told of each cell's pictures that are done.
+        turns: whose each batch is.
+        progress: told of pictures that are done.
     """
 
     study: StudyFolder
     base: Base
     seed: int
     batch: int
+    turns: Turns
     progress: Callable[[int], object]
 
+    def missing(self, cells: Sequence[Cell], inputs: Sequence[Input]) -> list[Batch]:
+        """The batches of mine that lack a picture. Ask once for each group of cells with the same weights, in order."""
+        groups: dict[Hashable, dict[Denoising, list[Cell]]] = defaultdict(lambda: defaultdict(list))
+        for cell in cells:
+            groups[cell.denoising.together][cell.denoising].append(cell)
+        mine = [
+            batch
+            for of in groups.values()
+            for batch in (Batch(items, of) for items in self._chunks(list(of), inputs))
+            if self.turns.take(batch.cost)
+        ]
+        there = [all(self._path(*picture).exists() for picture in batch.pictures()) for batch in mine]
+        self.progress(sum(len(list(batch.pictures())) for batch, done in zip(mine, there, strict=True) if done))
+        return [batch for batch, done in zip(mine, there, strict=True) if not done]
+
     @torch.no_grad()
-    def paint(self, cells: Sequence[Cell], inputs: Sequence[Input], text: Tensor) -> None:
-        """Makes what is missing of these cells' pictures, and lists them in the cells' manifests.
+    def paint(self, batches: Sequence[Batch], text: Tensor) -> None:
+        """Makes what is missing of these batches' pictures.
 
         Args:
+            batches: of `missing`.
             text: as `restore_latents` wants it.
 
         Raises:
             DataError: the base answers with values that are not finite.
         """
-        names = [one.name for one in inputs]
-        groups: dict[object, list[Cell]] = defaultdict(list)
-        for cell in cells:
-            groups[cell.denoising.together].append(cell)
-        for group in groups.values():
-            if not all(finished(self.study, cell.id, names) for cell in group):
-                self._paint_group(group, inputs, text)
-                for cell in group:
-                    write_manifest(self.study, cell.row(), names)
-            self.progress(len(group) * len(names))
-
-    def _paint_group(self, cells: list[Cell], inputs: Sequence[Input], text: Tensor) -> None:
-        of: dict[Denoising, list[Cell]] = defaultdict(list)
-        for cell in cells:
-            of[cell.denoising].append(cell)
         with ThreadPoolExecutor(WRITERS) as pool:
             written: list[Future[None]] = []
-            for chunk in self._chunks(list(of), inputs):
-                if all(self._path(cell, one).exists() for how, one in chunk for cell in of[how]):
-                    continue
-                for cell, one, picture in self._pictures(chunk, of, text):
-                    if not (path := self._path(cell, one)).exists():
+            for batch in batches:
+                count = 0
+                for cell, one, picture in self._pictures(batch, text):
+                    count += 1
+                    if not (path := self._path(cell, one.name)).exists():
                         written.append(pool.submit(write_png, path, picture))
                 while len(written) > 8 * self.batch:
                     written.pop(0).result()
+                self.progress(count)
             for file in written:
                 file.result()
 
@@ -102,9 +134,8 @@ class Painter:
             for first in range(0, len(items), count):
                 yield items[first : first + count]
 
-    def _pictures(
-        self, chunk: list[_Item], of: dict[Denoising, list[Cell]], text: Tensor
-    ) -> Iterator[tuple[Cell, Input, np.ndarray]]:
+    def _pictures(self, batch: Batch, text: Tensor) -> Iterator[tuple[Cell, Input, np.ndarray]]:
+        chunk = batch.items
         degraded = torch.stack([one.latents for _, one in chunk])
         noise = torch.stack([one.noise(self.seed, how.seed) for how, one in chunk]).to(degraded.device)
         latents = restore_latents(self.base, degraded, text, [how for how, _ in chunk], noise)
@@ -114,7 +145,7 @@ class Painter:
             raise DataError(f"the base gave values that are not finite for {names}; use base.precision=bf16 or fp32")
         by_finish: dict[tuple[float, str, tuple[int, int]], list[tuple[int, Cell]]] = defaultdict(list)
         for row, (how, one) in enumerate(chunk):
-            for cell in of[how]:
+            for cell in batch.cells[how]:
                 by_finish[cell.detail_return, cell.colour_fix, one.size].append((row, cell))
         for (share, fix, (height, width)), places in by_finish.items():
             rows, part = [row for row, _ in places], (..., slice(height), slice(width))  # padding has no colours
@@ -132,5 +163,5 @@ class Painter:
             return self.base.decode(latents)
         return torch.cat([self.base.decode(one[None]) for one in latents])
 
-    def _path(self, cell: Cell, one: Input) -> Path:
-        return picture_path(self.study, cell.id, one.name)
+    def _path(self, cell: Cell, name: str) -> Path:
+        return picture_path(self.study, cell.id, name)

@@ -1,16 +1,19 @@
-"""The sweep process of one round: `python -m lora_core.sweep.worker WORKSPACE EXPERIMENT ROUND ERROR_FILE`.
+"""The sweep process of one round: `python -m lora_core.sweep.worker WORKSPACE EXPERIMENT ROUND PART ERROR_FILE`.
 
 The photographs come in stages, in an order of their own. In each stage the checkpoints, the slow axis, are outermost
 and hot-swapped in one loaded base, and what is left of the grid restores the stage's photographs, which are encoded
 once. Between stages the race drops what is clearly worse. Pictures are whole or absent and every decision is a function
 of them, so a killed sweep goes on where it was and ends the same.
+
+Processes that share a sweep each paint a part of every stage's batches (PART: `0-of-2`), and none writes a manifest of
+cells: that is left to who started them and knows that all have ended.
 """
 
 import logging
 import math
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any
@@ -21,6 +24,7 @@ from torch import Tensor
 from lora_core.bases import base_digest
 from lora_core.bases.base import in_evaluation
 from lora_core.bases.stable_diffusion import open_base
+from lora_core.company import Company
 from lora_core.data.pairs import pairs_digest, test_pairs
 from lora_core.errors import DataError
 from lora_core.experiment import Experiment, load_experiment
@@ -28,18 +32,19 @@ from lora_core.files import file_digest, read_json, require_space, write_json
 from lora_core.images import photo_size, read_rgb
 from lora_core.lora import attach, load_lora
 from lora_core.merging import merged
-from lora_core.process import child_main, only_one
+from lora_core.process import child_main
 from lora_core.progress import progress_bar
 from lora_core.randomness import shuffled_index
 from lora_core.restoration import denoisings_of
 from lora_core.scoring import Scorer
 from lora_core.scoring.constraints import add_feasible, constraints_of
 from lora_core.scoring.tables import mean_rows, photo_rows
-from lora_core.sweep.cells import known_photos, write_compared
+from lora_core.share import WHOLE, Share, Turns
+from lora_core.sweep.cells import finished, picture_path, write_compared, write_manifest
 from lora_core.sweep.grid import Cell, Checkpoint, Reference, grid_digest, make_cells
 from lora_core.sweep.inputs import Input, encode_inputs
-from lora_core.sweep.launch import sweep_digest
-from lora_core.sweep.painter import Painter
+from lora_core.sweep.launch import PART_DONE, part_folder, sweep_digest
+from lora_core.sweep.painter import Painter, cost
 from lora_core.sweep.race import Runner, Stage, judge
 from lora_core.sweep.references import references_of, save_references
 from lora_core.sweep.stages import price, stages
@@ -50,11 +55,15 @@ _BYTES_A_PIXEL = 0.8  # of an RGB picture as PNG, measured on photographs
 
 
 class Sweep:
-    """The sweep of one round."""
+    """The sweep of one round, or a part of it."""
 
-    def __init__(self, workspace: Workspace, experiment: Experiment, number: int) -> None:
+    def __init__(
+        self, workspace: Workspace, experiment: Experiment, number: int, company: Company | None = None
+    ) -> None:
         self.experiment, self.study = experiment, workspace.study(experiment.name)
         folder, pairs = self.study.round(number), test_pairs(workspace, experiment)
+        self._company = company or Company(folder.root / "sweep", WHOLE)
+        self._share = self._company.share
         write_compared(self.study, pairs, experiment.data.test_size)
         order = range(len(pairs)) if not experiment.sweep.race else _shuffled(len(pairs), experiment.seed)
         self.names = [pairs[place].name for place in order]
@@ -67,9 +76,13 @@ class Sweep:
         self.references = references_of(common)
         self._require_space()
 
-    def run(self) -> dict[str, Any]:
-        """Makes every picture that is wanted and missing; returns what `sweep.json` says of it."""
-        save_references(self.study, self.references, self.names, self.base)
+    def run(self) -> dict[str, Any] | None:
+        """Makes every picture that is wanted, missing and its to make.
+
+        Returns:
+            What `sweep.json` says of the whole; None where a part of others is missing, who are not at work.
+        """
+        save_references(self.study, self._share.of(self.references), self.names, self.base)
         self.adapter = attach(
             self.base, self.experiment.adapter, self.experiment.seed, control=self.experiment.objective.control
         )
@@ -81,16 +94,20 @@ class Sweep:
                 stages(10**6, section.race_confidence)[0], photos,
             )  # fmt: skip
         alive, seen, told = list(self.cells), dict.fromkeys(self.cells, 0), []
-        with progress_bar("sweep", "picture", len(self.cells) * photos) as bar:
+        with progress_bar("sweep", "picture", len(self.cells) * photos // self._share.count) as bar:
             for first, last in pairwise((0, *ends)):
                 self._paint(alive, self.names[first:last], bar.update)
+                if not self._share.whole and not self._company.wait_for(
+                    partial(self._is_there, alive, self.names[first:last])
+                ):
+                    return None
                 seen |= dict.fromkeys(alive, last)
                 if last < photos:
                     stage = self._judge(alive, last)
                     gone = {one.id for one in stage.dropped}
                     alive = [cell for cell in alive if cell.id not in gone]
                     told.append(stage)
-                    bar.update(len(gone) * (photos - last))
+                    bar.update(len(gone) * (photos - last) // self._share.count)
                     _log.info("After %d photographs %d of %d settings go on", last, len(alive), stage.cells)
         return {
             "test": self.names,
@@ -100,12 +117,29 @@ class Sweep:
         }
 
     def _paint(self, cells: Sequence[Cell], names: Sequence[str], progress: Any) -> None:
-        painter = Painter(self.study, self.base, self.experiment.seed, self.experiment.sweep.batch, progress)
-        inputs = self._inputs(names)
+        """Makes the missing pictures of this share; who has the whole also lists them in the cells' manifests."""
+        if paints := not self._is_there(cells, names):
+            inputs = self._inputs(names)
+            walks = {cell.walk: cell.denoising for cell in cells}
+            total = sum(cost(how, one.size) for how in walks.values() for one in inputs)
+            turns = Turns(self._share, total)
+            painter = Painter(self.study, self.base, self.experiment.seed, self.experiment.sweep.batch, turns, progress)
+        else:
+            progress(len(cells) * len(names) // self._share.count)
         for (checkpoint, scale), group in groupby(cells, lambda cell: (cell.checkpoint, cell.lora_scale)):
-            with in_evaluation(self.base), self._lora(checkpoint, scale):
-                text = self._embed() if self.experiment.adapter.text_encoder else self._text
-                painter.paint(list(group), inputs, text)
+            alike = list(group)
+            if paints and (batches := painter.missing(alike, inputs)):
+                with in_evaluation(self.base), self._lora(checkpoint, scale):
+                    painter.paint(batches, self._embed() if self.experiment.adapter.text_encoder else self._text)
+            if self._share.whole:
+                for cell in alike:
+                    if not finished(self.study, cell.id, names):
+                        write_manifest(self.study, cell.row(), names)
+
+    def _is_there(self, cells: Sequence[Cell], names: Sequence[str]) -> bool:
+        """Whether these pictures and those of the references are, whoever made them."""
+        wanted = [*((one.id, self.names) for one in self.references), *((cell.id, names) for cell in cells)]
+        return all(picture_path(self.study, cell, name).exists() for cell, several in wanted for name in several)
 
     @cached_property
     def _text(self) -> Tensor:
@@ -136,7 +170,7 @@ class Sweep:
         """Every kind of cell by itself: LoRAs among LoRAs, settings of the bare base among themselves."""
         section = self.experiment.scoring
         start = self._input()
-        scores = self._scorer.many([cell.id for cell in alive], self.names[:photos])
+        scores = self._scorer.many(self._mine_first([cell.id for cell in alive]), self.names[:photos])
         scores[start.id] = self._scorer.rows(start.id, self.names)
         entries = [start.row(), *(cell.row() for cell in alive)]
         by_photo = photo_rows(entries, scores, section)
@@ -158,6 +192,11 @@ class Sweep:
             ]
             dropped += judge(runners, self.experiment.sweep.race_confidence) if runners else []
         return Stage(photos, len(alive), dropped)
+
+    def _mine_first(self, cells: list[str]) -> list[str]:
+        """Others who judge at the same moment begin elsewhere: their scores are kept when the turn comes to them."""
+        mine = self._share.of(cells)
+        return [*mine, *(cell for cell in cells if cell not in set(mine))]
 
     def _told(self, told: list[Stage], seen: dict[Cell, int]) -> dict[str, Any]:
         """The race for the report: what was dropped, when, and what it saved."""
@@ -188,7 +227,7 @@ class Sweep:
         missing = sum(
             math.prod(sizes[name]) * 3
             for cell in self.cells
-            for name in sizes.keys() - known_photos(self.study, cell.id).keys()
+            for name in sizes.keys() - {path.stem for path in (self.study.cells / cell.id).glob("*.png")}
         )
         share = price(len(self.names), section.race_confidence) if section.race else 1.0
         require_space(self.study.cells, int(missing * share * _BYTES_A_PIXEL), "the sweep's pictures")
@@ -199,7 +238,15 @@ def sweep(workspace: Workspace, experiment: Experiment, number: int) -> None:
     with torch.no_grad():
         made = Sweep(workspace, experiment, number).run()
     folder = workspace.study(experiment.name).round(number)
-    write_json(folder.sweep_done, {"digest": sweep_digest(workspace, experiment, number), **made})
+    write_json(folder.sweep_done, {"digest": sweep_digest(workspace, experiment, number), **(made or {})})
+
+
+def sweep_part(workspace: Workspace, experiment: Experiment, number: int, company: Company) -> None:
+    """Computes a part of the missing pictures; what `Sweep.run` says goes to `part.json`."""
+    with torch.no_grad():
+        made = Sweep(workspace, experiment, number, company).run()
+    folder = workspace.study(experiment.name).round(number)
+    write_json(part_folder(folder, company.share) / PART_DONE, made)
 
 
 def _shuffled(count: int, seed: int) -> list[int]:
@@ -224,10 +271,14 @@ def _checkpoints(folder: RoundFolder) -> list[Checkpoint]:
 
 def main(arguments: list[str]) -> None:
     """Entry point of the process."""
-    root, experiment, number = arguments
+    root, experiment, number, part = arguments
     workspace, settings = Workspace(Path(root)), load_experiment(Path(experiment))
-    with only_one(workspace.study(settings.name).root / "sweep"):
-        sweep(workspace, settings, int(number))
+    company = Company(workspace.study(settings.name).round(int(number)).root / "sweep", Share.parse(part))
+    with company.at_work():
+        if company.share.whole:
+            sweep(workspace, settings, int(number))
+        else:
+            sweep_part(workspace, settings, int(number), company)
 
 
 if __name__ == "__main__":

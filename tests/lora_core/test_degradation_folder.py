@@ -14,6 +14,7 @@ from lora_core.degradation.presets import RECIPES
 from lora_core.errors import ConfigError, DataError, ResourceError
 from lora_core.experiment import DegradationSection
 from lora_core.images import list_photos, read_rgb, write_image
+from lora_core.share import Share
 
 POCKET = DegradationSection(preset="pocket", seed=3)
 
@@ -221,3 +222,19 @@ def test_a_spoiled_manifest_says_what_to_do(clean: Path, tmp_path: Path) -> None
 def test_large_photographs_wait_for_room(clean: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(folder, "_PIXELS_AT_ONCE", 1)
     assert len(degrade_folder(list_photos(clean), tmp_path / "twins", POCKET, workers=4).made) == 5
+
+
+def test_parts_make_what_the_whole_makes_and_a_killed_part_goes_on(clean: Path, tmp_path: Path) -> None:
+    photos, parts = list_photos(clean), tmp_path / "parts"
+    degrade_folder(photos, tmp_path / "whole", POCKET)
+    first = degrade_folder(photos, parts, POCKET, share=Share(0, 2))
+    assert len(first.made) == 3 and not (parts / "degradation.jsonl").exists()
+    journal = parts / ".degradation.0-of-2.journal"
+    lines = journal.read_text(encoding="utf-8").splitlines(keepends=True)
+    (parts / json.loads(lines[2])["file"]).unlink()
+    journal.write_text("".join(lines[:2]) + lines[2][:40], encoding="utf-8")  # cut by a kill, its twin not in place
+    assert len(degrade_folder(photos, parts, POCKET, share=Share(1, 2)).made) == 2
+    assert len(degrade_folder(photos, parts, POCKET, share=Share(0, 2)).made) == 1
+    done = degrade_folder(photos, parts, POCKET)
+    assert not done.made and len(done.kept) == 5
+    assert contents(parts) == contents(tmp_path / "whole")

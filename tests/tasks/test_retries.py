@@ -13,9 +13,9 @@ from lora_core.experiment import Experiment, load_preset
 from lora_core.process import ProcessDied, run_in_process
 from lora_core.training import launch
 from lora_core.workspace import Workspace
-from tasks.degrade import degrade
+from tasks.degrade import all_twins
 from tasks.retries import FRUITLESS
-from tasks.sweep import sweep
+from tasks.sweep import part_of_sweep, whole_sweep
 from tasks.train import train
 
 
@@ -87,7 +87,7 @@ def test_training_is_started_again_only_after_a_kill(
 def test_retry_condition(error: Exception, again: bool) -> None:
     from prefect.states import Failed
 
-    for task in (train, sweep):
+    for task in (train, whole_sweep, part_of_sweep):
         assert task.retries > FRUITLESS and task.retry_condition_fn is not None
         assert task.retry_condition_fn(task, SimpleNamespace(id=uuid4()), Failed(data=error)) is again
-    assert degrade.retries == 0
+    assert all_twins.retries == 0

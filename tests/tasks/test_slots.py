@@ -19,7 +19,7 @@ def active(name: str) -> int:
 
 
 @pytest.fixture
-def host(prefect_harness: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+def host(prefect_server: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
     """A host of its own, without a GPU."""
     monkeypatch.setenv("PHOTO_ENHANCER_HOST", f"Box of {id(monkeypatch)}!")
     monkeypatch.setattr(slots, "gpu_count", lambda: 0)

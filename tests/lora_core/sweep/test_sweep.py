@@ -1,5 +1,6 @@
 """A sweep of two made-up checkpoints of the miniature, with a race and without."""
 
+import platform
 import shutil
 from pathlib import Path
 
@@ -7,17 +8,17 @@ import numpy as np
 import pytest
 import torch
 
-from lora_core.bases.stable_diffusion import open_base
-from lora_core.errors import DataError, UserError
-from lora_core.experiment import Experiment, apply_overrides, load_preset
-from lora_core.files import read_json, write_json
-from lora_core.images import list_photos, read_rgb, write_png
-from lora_core.lora import attach, save_lora
-from lora_core.preparation import prepare
-from lora_core.scoring import score_round
-from lora_core.sweep.launch import sweep_digest, swept
+from lora_core.company import Company
+from lora_core.errors import BaseModelError, DataError, UserError
+from lora_core.experiment import Experiment, apply_overrides, with_values
+from lora_core.files import file_digest, read_json, write_json
+from lora_core.images import read_rgb
+from lora_core.scoring import score_part, score_round
+from lora_core.share import Share, named_host
+from lora_core.sweep.launch import conclude_sweep, sweep_digest, sweep_part, swept
 from lora_core.sweep.worker import Sweep, sweep
 from lora_core.workspace import StudyFolder, Workspace
+from tests.trained_round import trained_round
 
 SETTINGS = [
     "name=mini", "data.test_size=64", "adapter.rank=2", "adapter.alpha=2", "scoring.perceptual=gmsd",
@@ -31,25 +32,7 @@ PHOTOS = 7
 @pytest.fixture(scope="module")
 def trained(miniature: Path, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Workspace, Experiment]:
     """A workspace of seven test photographs and a round with two checkpoints of random weights."""
-    workspace = Workspace(tmp_path_factory.mktemp("sweep"))
-    workspace.create()
-    sources = [read_rgb(path) for path in list_photos(photos)]
-    for number in range(PHOTOS + 2):
-        folder = workspace.targets if number >= PHOTOS else workspace.test
-        turned = np.rot90(sources[number % len(sources)], number // len(sources))
-        write_png(folder / f"photo-{number}.png", np.ascontiguousarray(turned))
-    experiment = apply_overrides(load_preset("pocket"), [f"base.model={miniature}", *SETTINGS])
-    prepare(workspace, experiment)
-    folder, checkpoints = workspace.study("mini").round(0), []
-    adapter = attach(open_base(experiment.base), experiment.adapter, 0)
-    for epoch in (1, 2):
-        for number, parameter in enumerate(adapter.parameters()):
-            generator = torch.Generator().manual_seed(100 * epoch + number)
-            parameter.data = torch.randn(parameter.shape, generator=generator) * 0.02
-        row = save_lora(adapter, folder.checkpoints / f"mini-{epoch:06d}", {})
-        checkpoints.append({"epoch": epoch, **row})
-    write_json(folder.training_done, {"checkpoints": checkpoints})
-    return workspace, experiment
+    return trained_round(tmp_path_factory.mktemp("sweep"), miniature, photos, PHOTOS, SETTINGS)
 
 
 def copy_of(trained: tuple[Workspace, Experiment], root: Path, *settings: str) -> tuple[Workspace, Experiment]:
@@ -114,6 +97,58 @@ def test_what_was_killed_goes_on_to_the_same_bytes(raced, tmp_path):
     assert not swept(study, study.round(0), sweep_digest(workspace, experiment, 0))
     sweep(workspace, experiment, 0)
     assert bytes_of(study) == expected
+
+
+def test_parts_make_the_same_bytes_as_the_whole(trained, raced, tmp_path):
+    """One after the other, as if there were one GPU; each stage of the race waits for the parts of all."""
+    workspace, experiment = copy_of(trained, tmp_path / "parts")
+    study, shares = workspace.study("mini"), [Share(index, 3) for index in range(3)]
+    digest = sweep_digest(workspace, experiment, 0)
+
+    def part(share: Share) -> dict | None:
+        company = Company(study.round(0).root / "sweep", share)
+        with company.at_work(), torch.no_grad():
+            return Sweep(workspace, experiment, 0, company).run()
+
+    assert [part(share) is None for share in shares] == [True, True, True]  # the last one has made a part of stage two
+    assert not list(study.cells.glob("[be]*/cell.json")) and list(study.cells.glob("reference*/cell.json"))
+    made = next(done for share in shares if (done := part(share)) is not None)
+    conclude_sweep(workspace, experiment, 0, made, digest)
+    assert bytes_of(study) == bytes_of(raced[0].study("mini"))
+    for share in shares:
+        score_part(workspace, experiment, 0, share, file_digest(study.round(0).sweep_done))
+    whole = copy_of(raced, tmp_path / "whole")
+    assert score_round(workspace, experiment, 0) == score_round(*whole, 0)
+    other = whole[0].study("mini")
+    for name in ("scores/*.json", "round-000/scores*"):
+        assert {path.name: path.read_bytes() for path in study.root.glob(name)} == {
+            path.name: path.read_bytes() for path in other.root.glob(name)
+        }
+
+
+def test_a_worker_with_another_base_or_none_says_so(trained, tmp_path, miniature):
+    workspace, experiment = copy_of(trained, tmp_path)
+    digest = sweep_digest(workspace, experiment, 0)
+    lacking = with_values(experiment, {"base.model": str(tmp_path / "nowhere")})
+    with pytest.raises(BaseModelError, match=rf"on {platform.node()}: .*nowhere does not exist"), named_host():
+        sweep_part(workspace, lacking, 0, Share(0, 2), digest)
+    other = shutil.copytree(miniature, tmp_path / "other")
+    config = read_json(other / "scheduler" / "scheduler_config.json")
+    write_json(other / "scheduler" / "scheduler_config.json", {**config, "beta_end": 0.013})
+    with pytest.raises(DataError, match=r"round-000 is not what the run has there: base, photographs or checkpoints"):
+        sweep_part(workspace, with_values(experiment, {"base.model": str(other)}), 0, Share(0, 2), digest)
+    with pytest.raises(DataError, match=r"done\.json is not here; every worker needs the workspace in a folder"):
+        sweep_part(Workspace(tmp_path / "unmounted"), experiment, 0, Share(0, 2), digest)
+
+
+def test_a_part_counts_what_is_there_when_it_looks_at_the_disk(trained, raced, tmp_path, monkeypatch):
+    """A full disk is found before the first picture; pictures that others made need no room."""
+    asked = []
+    monkeypatch.setattr("lora_core.sweep.worker.require_space", lambda folder, needed, purpose: asked.append(needed))
+    company = Company(tmp_path / "locks", Share(1, 2))
+    Sweep(*copy_of(trained, tmp_path / "empty"), 0, company)
+    Sweep(*copy_of(raced, tmp_path / "full"), 0, company)
+    assert asked[0] > asked[1]
 
 
 def test_without_a_race_every_cell_sees_all_and_shared_pictures_agree(trained, raced, tmp_path):

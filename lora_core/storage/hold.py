@@ -1,0 +1,144 @@
+"""Who may write a workspace in a bucket: one machine at a time, by an object that only one can create.
+
+The object is `hold-<number>.json`. Whoever finds that the newest has not been renewed for ten minutes creates the next
+number, which a bucket lets only one do; a holder that finds a higher number than its own has lost the workspace and
+publishes nothing any more. The processes of one machine share a mirror, and with it the hold.
+"""
+
+import json
+import logging
+import os
+import platform
+import threading
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import psutil
+from filelock import FileLock
+
+from lora_core.errors import ResourceError
+from lora_core.storage.places import reached
+
+LEASE = timedelta(minutes=10)
+"""A holder that was silent for so long is taken for dead."""
+RENEW_SECONDS = 60.0
+
+logger = logging.getLogger(__name__)
+
+
+class Hold:
+    """This machine's right to write a place.
+
+    Attributes:
+        number: of the object; 0 where nothing is held.
+    """
+
+    def __init__(self, url: str, system: Any, path: str, mirror: Path) -> None:
+        self._url, self._system, self._path = url, system, f"{path}/.photo-enhancer"
+        self._me = f"{platform.node()} {mirror}"
+        self._users = mirror / ".photo-enhancer" / "users"
+        self._users.mkdir(parents=True, exist_ok=True)
+        self._lock = FileLock(str(self._users / ".lock"))
+        self._over = threading.Event()
+        self.number = 0
+
+    def take(self) -> None:
+        """Takes the hold, or shares the one that this machine has, and keeps it until `give_back`.
+
+        Raises:
+            ResourceError: another machine writes there.
+        """
+        with self._lock, reached(self._url):
+            newest = max(self._numbers(), default=0)
+            if newest and self._owner(newest) == self._me:
+                self.number = newest
+                self._write(newest)
+            else:
+                self._refuse_the_living(newest)
+                self._create(newest + 1)
+            (self._users / str(os.getpid())).touch()
+        threading.Thread(target=self._renew, daemon=True).start()
+
+    def require(self) -> None:
+        """Refuses to go on where another machine has taken over.
+
+        Raises:
+            ResourceError: it has.
+        """
+        with reached(self._url):
+            newest = max(self._numbers(), default=0)
+            if newest != self.number:
+                who = self._owner(newest) if newest else "nobody"
+                raise ResourceError(
+                    f"{self._url} is held by {who} now, because this machine was silent for too long; what it made is "
+                    "in its mirror, and the same command goes on from what was published"
+                )
+
+    def give_back(self) -> None:
+        """Lets others write, unless other processes of this machine still do."""
+        self._over.set()
+        with self._lock, reached(self._url):
+            (self._users / str(os.getpid())).unlink(missing_ok=True)
+            if any(_is_alive(user) for user in self._users.iterdir() if user.name.isdigit()):
+                return
+            if self.number in self._numbers():
+                self._system.rm_file(self._object(self.number))
+
+    def _refuse_the_living(self, number: int) -> None:
+        if not number:
+            return
+        heard = self._system.info(self._object(number))["LastModified"]
+        if (free := heard + LEASE) > datetime.now(UTC):
+            raise ResourceError(
+                f"{self._url} is being written by {self._owner(number)}; wait for it or stop it there (if that machine "
+                f"is gone, the place is free at {free:%H:%M:%S} UTC)"
+            )
+        logger.warning("%s was held by %s, silent since %s: taken over", self._url, self._owner(number), heard)
+
+    def _create(self, number: int) -> None:
+        try:
+            self._write(number, mode="create")
+        except FileExistsError:
+            pass
+        except OSError as error:  # a precondition that failed, as s3fs passes it on
+            if "PreconditionFailed" not in repr(error) and "pre-condition" not in str(error).lower():
+                raise
+        if self._owner(number) != self._me:
+            raise ResourceError(f"{self._url} is being written by {self._owner(number)}, which was faster; wait for it")
+        self.number = number
+        for other in self._numbers():
+            if other < number:
+                self._system.rm_file(self._object(other))
+
+    def _renew(self) -> None:
+        while not self._over.wait(RENEW_SECONDS):
+            try:
+                self.require()
+                self._write(self.number)
+            except ResourceError as error:
+                logger.warning("%s", error)
+                if "is held by" in str(error):
+                    return
+            except Exception as error:  # a network that fails for a moment; the lease outlasts it
+                logger.warning("The hold on %s could not be renewed (%s)", self._url, error)
+
+    def _numbers(self) -> list[int]:
+        found = self._system.glob(f"{self._path}/hold-*.json")
+        return sorted(int(name.rpartition("hold-")[2].removesuffix(".json")) for name in found)
+
+    def _owner(self, number: int) -> str:
+        return str(json.loads(self._system.cat_file(self._object(number)))["owner"])
+
+    def _write(self, number: int, **options: Any) -> None:
+        self._system.pipe_file(self._object(number), json.dumps({"owner": self._me}).encode(), **options)
+
+    def _object(self, number: int) -> str:
+        return f"{self._path}/hold-{number:06d}.json"
+
+
+def _is_alive(user: Path) -> bool:
+    if psutil.pid_exists(int(user.name)):
+        return True
+    user.unlink(missing_ok=True)
+    return False

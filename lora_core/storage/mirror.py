@@ -1,0 +1,280 @@
+"""A workspace in a bucket, and its mirror on this machine.
+
+What is there is known by its ETag, what is here by size and time, and where those differ by its sha256. Files that name
+others (manifests) are read from a listing that is older than the one of the files, and written after them, so that
+nobody ever sees a manifest without what it names. Objects appear whole, and files are put in place when they are whole.
+
+Not mirrored: the workspace's cache, locks, and hidden files. What a killed run had not published is still in its
+mirror, and published by the next run on that machine, unless another machine has published the same file meanwhile.
+"""
+
+import atexit
+import concurrent.futures.thread  # noqa: F401, its own end must come after ours
+import logging
+import os
+import shutil
+import threading
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from filelock import FileLock
+
+from lora_core.errors import DataError, UserError
+from lora_core.files import file_digest, read_json, require_space, write_json
+from lora_core.storage.hold import Hold
+from lora_core.storage.places import file_system, local_folder, mirror_folder, reached
+
+_OWN = ".photo-enhancer"
+_LAST = ("result.json", "ledger.jsonl", "current.json")
+_NAMING = (".json", ".jsonl", ".yaml", ".txt", ".log", ".html")
+"""Ends of files that may name others; all of them are small."""
+
+logger = logging.getLogger(__name__)
+_held: dict[Path, Hold] = {}
+
+
+@dataclass(frozen=True)
+class _There:
+    """A file in the bucket."""
+
+    etag: str
+    size: int
+
+
+@dataclass(frozen=True)
+class _Known:
+    """A file as it was when here and there were the same."""
+
+    etag: str
+    size: int
+    mtime_ns: int
+    digest: str = ""
+
+
+class Mirror:
+    """A workspace in a bucket and this machine's copy of it.
+
+    Attributes:
+        url: s3://bucket/path.
+        root: the copy.
+    """
+
+    def __init__(self, url: str, root: Path) -> None:
+        self.url, self.root = url.rstrip("/"), root
+        self._record = root / _OWN / "mirror.json"
+        self._record.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = FileLock(str(root / _OWN / ".lock"))
+        self._system, self._path = file_system(self.url)
+
+    def hold(self) -> bool:
+        """Makes this machine the one that writes, until the process ends; whether it was not before.
+
+        Raises:
+            ResourceError: another machine writes there, or the bucket cannot be reached.
+        """
+        if self.root in _held:
+            return False
+        hold = Hold(self.url, self._system, self._path, self.root)
+        hold.take()
+        _held[self.root] = hold
+        return True
+
+    def pull(self) -> int:
+        """Brings what is new or changed in the bucket; returns how many files.
+
+        Raises:
+            ResourceError: the bucket cannot be reached, or the disk is full.
+            DataError: a name in the bucket that is none for a file.
+        """
+        with self._lock, reached(self.url):
+            naming = self._listing()
+            there = self._listing()
+            there = {name: one for name, one in there.items() if not _rank(name) or naming.get(name) == one}
+            known = self._known()
+            for name in known.keys() - there.keys():
+                if not _rank(name) or name not in naming:  # else it changed just now, and stays as it was
+                    self._drop(name, known)
+            new = [
+                name
+                for name, one in there.items()
+                if name not in known or known[name].etag != one.etag or not (self.root / name).exists()
+            ]
+            require_space(self.root, sum(there[name].size for name in new), f"the mirror of {self.url}")
+            for wave in _waves(new):
+                self._download(wave, there, known)
+            self._write_record(known)
+        return len(new)
+
+    def push(self) -> int:
+        """Publishes what is new, changed or gone here, where this machine holds the place; returns how many files.
+
+        Raises:
+            ResourceError: another machine has taken over, or the bucket cannot be reached.
+        """
+        if self.root not in _held:
+            return 0
+        with self._lock, reached(self.url):
+            _held[self.root].require()
+            known = self._known()
+            naming = {name: (self.root / name).read_bytes() for name in self._changed(known, naming=True)}
+            changed = self._changed(known, naming=False)
+            gone = [name for name in known if not (self.root / name).exists()]
+            before = {name: self._state(name) for name in (*changed, *naming)}
+            if changed:
+                self._system.put([str(self.root / name) for name in changed], [self._object(name) for name in changed])
+            for wave in _waves(naming):
+                self._system.pipe({self._object(name): naming[name] for name in wave})
+            for name in gone:
+                self._system.rm_file(self._object(name))
+                del known[name]
+            if before:
+                listed = self._listing()
+                known |= {name: _Known(listed[name].etag, *state) for name, state in before.items()}
+            self._write_record(known)
+        return len(before) + len(gone)
+
+    def _changed(self, known: dict[str, _Known], naming: bool) -> list[str]:
+        """The files here that are not as they are there; of the two kinds, those that may name others, or the rest."""
+        changed = []
+        for name in self._files():
+            if bool(_rank(name)) != naming:
+                continue
+            one, status = known.get(name), (self.root / name).stat()
+            if one and (one.size, one.mtime_ns) == (status.st_size, status.st_mtime_ns):
+                continue
+            if one and one.digest and one.digest == file_digest(self.root / name):
+                known[name] = _Known(one.etag, status.st_size, status.st_mtime_ns, one.digest)
+            else:
+                changed.append(name)
+        return changed
+
+    def _state(self, name: str) -> tuple[int, int, str]:
+        status = (self.root / name).stat()
+        return status.st_size, status.st_mtime_ns, file_digest(self.root / name)
+
+    def _files(self) -> Iterator[str]:
+        for folder, folders, files in os.walk(self.root):
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            place = Path(folder).relative_to(self.root)
+            for file in sorted(files):
+                if _is_mirrored(name := (place / file).as_posix()):
+                    yield name
+
+    def _download(self, names: list[str], there: dict[str, _There], known: dict[str, _Known]) -> None:
+        """To a place of its own first, so that an interrupted transfer leaves nothing that looks whole."""
+        staging = self.root / _OWN / "incoming"
+        shutil.rmtree(staging, ignore_errors=True)
+        if names:
+            targets = [staging / name for name in names]
+            for target in targets:
+                target.parent.mkdir(parents=True, exist_ok=True)
+            self._system.get([self._object(name) for name in names], [str(target) for target in targets])
+        for name in names:
+            place = self.root / name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(staging / name, place)
+            status = place.stat()
+            known[name] = _Known(there[name].etag, status.st_size, status.st_mtime_ns)
+        shutil.rmtree(staging, ignore_errors=True)
+
+    def _drop(self, name: str, known: dict[str, _Known]) -> None:
+        """Removes what is gone there, unless it changed here since."""
+        place, one = self.root / name, known.pop(name)
+        if place.exists() and (place.stat().st_size, place.stat().st_mtime_ns) == (one.size, one.mtime_ns):
+            place.unlink()
+
+    def _listing(self) -> dict[str, _There]:
+        """What is there, by name."""
+        found = self._system.find(self._path, detail=True)
+        names = {
+            name.removeprefix(f"{self._path}/"): _There(info["ETag"], info["size"]) for name, info in found.items()
+        }
+        mirrored = {name: one for name, one in names.items() if _is_mirrored(name)}
+        for name in mirrored:
+            if ".." in PurePosixPath(name).parts or "\\" in name or name.startswith("/"):
+                raise DataError(f"{self.url}/{name} is no name for a file of a workspace; remove it from the bucket")
+        return mirrored
+
+    def _object(self, name: str) -> str:
+        return f"{self._path}/{name}"
+
+    def _known(self) -> dict[str, _Known]:
+        if not self._record.exists():
+            return {}
+        return {name: _Known(**one) for name, one in read_json(self._record)["files"].items()}
+
+    def _write_record(self, known: dict[str, _Known]) -> None:
+        write_json(self._record, {"url": self.url, "files": {name: vars(one) for name, one in sorted(known.items())}})
+
+
+def open_place(place: Path | str, hold: bool = True) -> Path:
+    """The folder to work in: the place itself, or an up-to-date mirror of it.
+
+    Args:
+        place: folder, file:// or s3:// address.
+        hold: whether this machine is going to write there. A mirror that is held already is up to date.
+
+    Raises:
+        ConfigError: no such kind of place.
+        ResourceError: another machine writes there, or the bucket cannot be reached.
+    """
+    if (folder := local_folder(place)) is not None:
+        return folder
+    url = os.fspath(place)
+    assert isinstance(url, str)
+    mirror = Mirror(url, mirror_folder(url))
+    if (hold and mirror.hold()) or mirror.root not in _held:
+        count = mirror.pull()
+        logger.info("%s: %d files brought to %s", mirror.url, count, mirror.root)
+    return mirror.root
+
+
+def mirror_of(root: Path) -> Mirror | None:
+    """The mirror that a folder is; None for any other folder."""
+    record = root / _OWN / "mirror.json"
+    return Mirror(read_json(record)["url"], root) if record.exists() else None
+
+
+def release_all() -> None:
+    """Publishes what this process has not published yet, and lets others write; called when the process ends."""
+    for root, hold in list(_held.items()):
+        try:
+            if (mirror := mirror_of(root)) is not None:
+                mirror.push()
+        except UserError as error:
+            logger.warning("%s is not published to its end: %s", root, error)
+        finally:
+            del _held[root]
+        try:
+            hold.give_back()
+        except UserError as error:  # the lease ends by itself
+            logger.warning("%s", error)
+
+
+# Before Python stops starting threads, which finding a host's address takes; `atexit` comes after that.
+getattr(threading, "_register_atexit", atexit.register)(release_all)
+
+
+def _is_mirrored(name: str) -> bool:
+    parts = PurePosixPath(name).parts
+    return (
+        bool(name)
+        and not name.endswith((".lock", "/"))
+        and parts[0] != "cache"
+        and not any(part.startswith(".") and part != ".." for part in parts)
+    )
+
+
+def _rank(name: str) -> int:
+    """When a file is written: 0 first; who names others later; what makes a round or a champion last."""
+    file = PurePosixPath(name)
+    if file.name in _LAST:
+        return 2 + _LAST.index(file.name)
+    return 1 if file.suffix in _NAMING else 0
+
+
+def _waves(names: Iterable[str]) -> list[list[str]]:
+    """The names by rank."""
+    ordered = sorted(names, key=lambda name: (_rank(name), name))
+    return [[name for name in ordered if _rank(name) == rank] for rank in sorted({_rank(name) for name in ordered})]

@@ -1,0 +1,20 @@
+"""What a stage made to the bucket that the workspace lies in."""
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from lora_core.storage import mirror_of
+from lora_core.workspace import Workspace
+
+
+def publish(workspace: Workspace) -> None:
+    """Publishes what changed; a workspace in a folder needs nothing."""
+    if mirror_of(workspace.root) is not None:
+        to_bucket(workspace)
+
+
+@task(name="publish to the bucket", cache_policy=NO_CACHE)
+def to_bucket(workspace: Workspace) -> int:
+    """Uploads what is new or changed, manifests last; returns how many files."""
+    mirror = mirror_of(workspace.root)
+    return mirror.push() if mirror is not None else 0
