@@ -1,29 +1,28 @@
-"""Serves the flows as deployments, so that they can be started from the Prefect UI or on a schedule.
+"""Serves the flows without work pools: the plain alternative to `photo-enhancer serve`, on a server that runs already.
 
-    python deployments/serve.py
+    python -m deployments.serve
 
-Needs a server that stays (`prefect server start`, and PREFECT_API_URL as in .env.example). Runs one flow at a time: one
-GPU. Each run is a process of its own, started by spawn, which is why the main guard below must stay.
+It runs each flow in a process of its own, started by spawn, which is why the main guard below must stay. Paths in the
+forms are relative to the folder that it is started in.
 """
 
+import os
+
 from prefect import serve
-from prefect.deployments.runner import RunnerDeployment
 
-from flows.demo import demo_flow
-from flows.init import init_flow
-from flows.prepare import prepare_flow
-from flows.pretrain import pretrain_flow
-from flows.report import report_flow
-from flows.round import round_flow
-from flows.tuning import tuning_flow
+from deployments.automations import ensure_automations
+from deployments.catalogue import RUN_SETTINGS, SERVED, deployment_of
 
-FLOWS = (init_flow, prepare_flow, round_flow, tuning_flow, report_flow, pretrain_flow, demo_flow)
+RUNS = 10
+"""At once; GPU slots see to it that each GPU has one process."""
 
 
-def deployments() -> list[RunnerDeployment]:
-    """A deployment a flow, named after it."""
-    return [flow.to_deployment(name=flow.name, tags=["photo-enhancer"]) for flow in FLOWS]
+def main() -> None:
+    """Installs the automations, deploys, and runs what is asked for until it is ended."""
+    os.environ.update(RUN_SETTINGS)  # its runs inherit them; with rarer heartbeats they would count as dead
+    ensure_automations()
+    serve(*map(deployment_of, SERVED), limit=RUNS, pause_on_shutdown=False)
 
 
 if __name__ == "__main__":
-    serve(*deployments(), limit=1, pause_on_shutdown=False)
+    main()

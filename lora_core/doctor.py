@@ -17,6 +17,7 @@ from typing import Literal
 
 from lora_core.errors import UserError
 from lora_core.experiment import ScoringSection, load_experiment
+from lora_core.secrets import masked
 from lora_core.workspace import Workspace
 
 Status = Literal["ok", "warn", "fail"]
@@ -43,8 +44,8 @@ class Check:
 
     @property
     def line(self) -> str:
-        """The whole line."""
-        return f"{self.says}; {self.remedy}" if self.remedy else self.says
+        """The whole line, without passwords."""
+        return masked(f"{self.says}; {self.remedy}" if self.remedy else self.says)
 
 
 def examine(workspace: Path | None = None, server: str | None = None) -> list[Check]:
@@ -139,7 +140,7 @@ def check_server(address: str | None) -> Check:
     if problem is None:
         return Check("ok", f"Prefect server {address}")
     says = f"the Prefect server {address} does not answer ({problem})"
-    return Check("fail", says, "start it with: prefect server start, or unset PREFECT_API_URL")
+    return Check("fail", says, "start it with: photo-enhancer serve, or unset PREFECT_API_URL")
 
 
 def _workspace(root: Path) -> list[Check]:

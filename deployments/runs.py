@@ -1,0 +1,117 @@
+"""The flow runs of this machine: which processes are theirs, and how a run without a process begins again.
+
+The server's automations see a crash too, within seconds or 90 seconds; but an event that was in memory when the server
+died is lost, and then only the machine that knows its processes can tell.
+"""
+
+import re
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import psutil
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+    FlowRunFilterTags,
+)
+from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.exceptions import ObjectNotFound
+from prefect.states import AwaitingRetry
+
+from deployments.catalogue import TAG
+from tasks.restarts import RESTARTS
+
+_RUN = "PREFECT__FLOW_RUN_ID"
+_WORKER = "prefect.worker.name"
+HANDS_OFF = timedelta(seconds=60)
+_KILLED = re.compile(r"status code:? (-9|-15|137|143)\b")
+_LONG_AGO = timedelta(days=1)
+
+
+def run_ids(processes: Iterable[psutil.Process]) -> set[UUID]:
+    """The flow runs that these processes belong to."""
+    found = set()
+    for process in processes:
+        with suppress(psutil.Error, OSError, ValueError, KeyError):
+            found.add(UUID(process.environ()[_RUN]))
+    return found
+
+
+def give_back(runs: Iterable[UUID]) -> list[str]:
+    """Offers runs whose processes were ended to the workers again; returns the names of those that had not ended."""
+    names = []
+    with get_client(sync_client=True) as client:
+        for identity in runs:
+            with suppress(ObjectNotFound):
+                run = client.read_flow_run(identity)
+                if run.state and (run.state.is_running() or run.state.is_pending()):
+                    _again(client, run)
+                    names.append(run.name)
+    return names
+
+
+class Rescue:
+    """Starts again what died unseen: runs of a worker that should have a process and have none, or stayed crashed.
+
+    Args:
+        worker: the worker's name.
+        alive: the runs that have a process; asked after the server, so that a run that began meanwhile is among them.
+        hands_off: for so long the automations may restart a crashed run, and a new one may have no process yet.
+    """
+
+    def __init__(self, worker: str, alive: Callable[[], set[UUID]], hands_off: timedelta = HANDS_OFF) -> None:
+        self._worker, self._alive, self._hands_off = worker, alive, hands_off
+        self._missing: set[UUID] | None = None
+
+    def look(self) -> list[str]:
+        """Starts runs again and returns their names.
+
+        A run without a process must be so at two looks, for its worker may be about to report the crash. At the first
+        look it need not: a worker that has just begun knows nothing of it.
+        """
+        names, missing = [], set()
+        with get_client(sync_client=True) as client:
+            mine = [run for run in _unfinished(client) if run.labels.get(_WORKER) == self._worker]
+            alive = self._alive()
+            for listed in mine:
+                # A run that ended meanwhile told the server so before its process went.
+                run = client.read_flow_run(listed.id)
+                lost = run.id not in alive and _has_begun(run, self._hands_off)
+                if _is_forgotten(run, self._hands_off) or (lost and (self._missing is None or run.id in self._missing)):
+                    _again(client, run)
+                    names.append(run.name)
+                elif lost:
+                    missing.add(run.id)
+        self._missing = missing
+        return names
+
+
+def _unfinished(client: SyncPrefectClient) -> list[FlowRun]:
+    states = FlowRunFilterStateType(any_=[StateType.PENDING, StateType.RUNNING, StateType.CRASHED])
+    chosen = FlowRunFilter(tags=FlowRunFilterTags(all_=[TAG]), state=FlowRunFilterState(type=states))
+    return client.read_flow_runs(flow_run_filter=chosen, limit=200)
+
+
+def _has_begun(run: FlowRun, hands_off: timedelta) -> bool:
+    return run.state is not None and (run.state.is_running() or (run.state.is_pending() and _age(run) > hands_off))
+
+
+def _is_forgotten(run: FlowRun, hands_off: timedelta) -> bool:
+    """Whether it crashed, and no automation came. One that never began starts again only if it was killed: where the
+    installation is broken, it stays and says why."""
+    if run.state is None or not run.state.is_crashed() or not hands_off < _age(run) < _LONG_AGO:
+        return False
+    return 0 < run.run_count <= RESTARTS or (run.run_count == 0 and bool(_KILLED.search(run.state.message or "")))
+
+
+def _age(run: FlowRun) -> timedelta:
+    assert run.state is not None
+    return datetime.now(UTC) - run.state.timestamp
+
+
+def _again(client: SyncPrefectClient, run: FlowRun) -> None:
+    client.set_flow_run_state(run.id, AwaitingRetry(scheduled_time=datetime.now(UTC)))
