@@ -1,8 +1,6 @@
 """The command line. Neither torch nor Prefect is imported before a command runs, so that help answers at once."""
 
 import functools
-import importlib
-import os
 import shlex
 import sys
 import webbrowser
@@ -14,45 +12,43 @@ import click
 
 from flows.compare_command import compare, judge
 from flows.console import PROGRAM, Terminal, terminal_options
+from flows.doctor_command import doctor
 from flows.export_command import export
-from flows.parameters import settle, settle_round
-from flows.server import start_own_server
+from flows.options import (
+    PATH,
+    PLACE,
+    PRESETS,
+    experiment_file,
+    experiment_options,
+    preset_option,
+    promote_option,
+    set_option,
+    workspace_argument,
+)
+from flows.parameters import Place, enter, settle, settle_round
+from flows.server import flow_with_server as _flow
 from lora_core import __version__
-from lora_core.errors import ResourceError
 from lora_core.experiment import (
     DegradationName,
     DegradationSection,
     Experiment,
-    PresetName,
     apply_overrides,
     load_preset,
 )
 from lora_core.pretraining.recipe import RecipePreset
+from lora_core.promotion import Promotion
 from lora_core.workspace import Workspace
 
 if TYPE_CHECKING:
     import polars as pl
 
 Command = Callable[..., Any]
-_PATH = click.Path(path_type=Path)
-_PRESETS = click.Choice(get_args(PresetName))
 _RECIPES = click.Choice([name for name in get_args(DegradationName) if name != "own"])
 
 
-_workspace = click.argument("workspace", type=_PATH, default=Path("."))
-_file = click.option("--experiment", type=_PATH, metavar="FILE", help="Instead of the workspace's experiment.yaml.")
-_preset = click.option("--preset", type=_PRESETS, help="A shipped experiment instead of a file.")
-_set = click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a setting: training.epochs=8; repeatable."
-)
 _round = click.option(
     "--round", "number", type=click.IntRange(0), default=0, show_default=True, metavar="N", help="The round, from 0."
 )
-
-
-def _experiment(command: Command) -> Command:
-    """Adds the workspace and what says which experiment runs there."""
-    return _workspace(_file(_preset(_set(terminal_options(command)))))
 
 
 def _racing(command: Command) -> Command:
@@ -65,18 +61,6 @@ def _racing(command: Command) -> Command:
     return click.option("--exhaustive", is_flag=True, help="No race: every setting restores every test photograph.")(
         told
     )
-
-
-def _flow(name: str) -> Callable[..., Any]:
-    """The flow of a module, with a server to run on; one that cannot start would be waited for in vain."""
-    from lora_core.doctor import check_server, check_server_versions
-
-    for check in (check_server_versions(), check_server(_server_address())):
-        if check.status == "fail":
-            raise ResourceError(check.line)
-    start_own_server()
-    flow: Callable[..., Any] = getattr(importlib.import_module(f"flows.{name}"), f"{name}_flow")
-    return flow
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -94,20 +78,20 @@ def cli() -> None:
 
 
 @cli.command()
-@click.argument("workspace", type=_PATH)
-@click.option("--photos", type=_PATH, metavar="FOLDER", help="Clean photographs to copy into the workspace.")
-@click.option("--test", type=_PATH, metavar="FOLDER", help="Clean photographs to score on, instead of a hold-out.")
+@click.argument("workspace", type=PLACE)
+@click.option("--photos", type=PATH, metavar="FOLDER", help="Clean photographs to copy into the workspace.")
+@click.option("--test", type=PATH, metavar="FOLDER", help="Clean photographs to score on, instead of a hold-out.")
 @click.option("--hold-out", type=float, default=0.1, show_default=True, help="Share of --photos that is scored on.")
-@click.option("--preset", type=_PRESETS, default="pocket", show_default=True, help="The experiment to start from.")
-@_set
+@click.option("--preset", type=PRESETS, default="pocket", show_default=True, help="The experiment to start from.")
+@set_option
 @terminal_options
 def init(
-    workspace: Path, photos: Path | None, test: Path | None, hold_out: float, preset: str, overrides: tuple[str, ...]
+    workspace: Place, photos: Path | None, test: Path | None, hold_out: float, preset: str, overrides: tuple[str, ...]
 ) -> None:
     """Make a workspace: folders, photographs, experiment.yaml."""
     from lora_core.preparation import create_workspace
 
-    created = create_workspace(workspace, preset, photos, test, hold_out, overrides)
+    created = create_workspace(enter(workspace).root, preset, photos, test, hold_out, overrides)
     for bad in created.unreadable:
         click.echo(f"warning: left out, cannot be read: {bad.path}: {bad.reason}", err=True)
     click.echo(f"{workspace}: {created.train} photographs to train on, {created.test} to score on")
@@ -117,13 +101,13 @@ def init(
 
 
 @cli.command()
-@_workspace
-@click.option("--from", "source", type=_PATH, metavar="FOLDER", help="Degrade this folder, without a workspace.")
-@click.option("--to", "target", type=_PATH, metavar="FOLDER", help="Where its degraded twins go.")
+@workspace_argument
+@click.option("--from", "source", type=PATH, metavar="FOLDER", help="Degrade this folder, without a workspace.")
+@click.option("--to", "target", type=PATH, metavar="FOLDER", help="Where its degraded twins go.")
 @click.option("--preset", "recipe", type=_RECIPES, help="With --from: the recipe.  [default: medium]")
 @click.option("--seed", type=click.IntRange(0), help="With --from: the seed.  [default: 0]")
-@_file
-@_set
+@experiment_file
+@set_option
 @terminal_options
 def degrade(
     workspace: Path,
@@ -162,7 +146,7 @@ def _degrade_folder(source: Path, target: Path, section: DegradationSection) -> 
 
 @cli.command()
 @_round
-@_experiment
+@experiment_options
 def train(number: int, **where: Any) -> None:
     """Train the LoRA of one round."""
     settle(**where)
@@ -175,7 +159,7 @@ def train(number: int, **where: Any) -> None:
 
 @cli.command()
 @_round
-@_experiment
+@experiment_options
 def sweep(number: int, **where: Any) -> None:
     """Restore the test photographs with every checkpoint at every setting."""
     settle_round(number, **where)
@@ -184,13 +168,13 @@ def sweep(number: int, **where: Any) -> None:
 
 
 @cli.command()
-@click.argument("folders", nargs=-1, type=_PATH, metavar="[WORKSPACE | RESTORED ORIGINAL]")
+@click.argument("folders", nargs=-1, type=PLACE, metavar="[WORKSPACE | RESTORED ORIGINAL]")
 @_round
-@_file
-@_preset
-@_set
+@experiment_file
+@preset_option
+@set_option
 @terminal_options
-def score(folders: tuple[Path, ...], number: int, overrides: tuple[str, ...], **where: Any) -> None:
+def score(folders: tuple[Any, ...], number: int, overrides: tuple[str, ...], **where: Any) -> None:
     """Score a round, or any folder of restored photographs against their originals."""
     if len(folders) > 2:
         raise click.UsageError("give a workspace, or two folders: RESTORED ORIGINAL")
@@ -224,7 +208,7 @@ def _show_table(table: "pl.DataFrame") -> None:
 
 @cli.command(name="round")
 @_round
-@_experiment
+@experiment_options
 @_racing
 def run_round(number: int, overrides: tuple[str, ...], **where: Any) -> None:
     """One round: train, sweep, score, report."""
@@ -237,23 +221,24 @@ def run_round(number: int, overrides: tuple[str, ...], **where: Any) -> None:
 
 @cli.command()
 @click.option("--resume", is_flag=True, help="Only go on with a study that was begun; without it, begin or go on.")
-@_experiment
+@promote_option("best")
+@experiment_options
 @_racing
-def tune(resume: bool, **where: Any) -> None:
+def tune(resume: bool, promotion: Promotion, **where: Any) -> None:
     """The loop: propose, train, sweep, score, learn; ends with one LoRA, its settings and a report."""
     workspace, experiment = settle(**where)
     if resume:
         workspace.require_begun(experiment.name)
-    _flow("tuning")(**where)
+    _flow("tuning")(**where, promotion=promotion)
     _show_verdict(workspace, experiment)
 
 
 @cli.command()
 @click.option("--open", "show", is_flag=True, help="Open it in the browser.")
-@_experiment
+@experiment_options
 def report(show: bool, **where: Any) -> None:
     """Write the report of the finished rounds again."""
-    settle(**where)
+    settle(**where, only_reads=True)
     path = _flow("report")(**where)
     click.echo(path)
     if show:
@@ -261,12 +246,12 @@ def report(show: bool, **where: Any) -> None:
 
 
 @cli.command()
-@click.argument("work", type=_PATH)
-@click.option("--recipe", type=_PATH, metavar="FILE", help="The recipe; without it, the one WORK was begun with.")
+@click.argument("work", type=PATH)
+@click.option("--recipe", type=PATH, metavar="FILE", help="The recipe; without it, the one WORK was begun with.")
 @click.option("--preset", type=click.Choice(get_args(RecipePreset)), help="A shipped recipe instead of a file.")
-@click.option("--data", type=_PATH, metavar="PATH", help="The photographs: short for --set data.path=PATH.")
-@click.option("--resume", type=_PATH, metavar="BASE", help="Continue from this base or checkpoint folder.")
-@_set
+@click.option("--data", type=PATH, metavar="PATH", help="The photographs: short for --set data.path=PATH.")
+@click.option("--resume", type=PATH, metavar="BASE", help="Continue from this base or checkpoint folder.")
+@set_option
 @terminal_options
 def pretrain(data: Path | None, overrides: tuple[str, ...], **where: Any) -> None:
     """Train a base model on photographs, from scratch or continued; ends with a base and a report."""
@@ -284,11 +269,12 @@ def pretrain(data: Path | None, overrides: tuple[str, ...], **where: Any) -> Non
 cli.add_command(export)
 cli.add_command(compare)
 cli.add_command(judge)
+cli.add_command(doctor)
 
 
 @cli.command()
-@click.argument("workspace", type=_PATH, default=Path("demo"))
-@_set
+@click.argument("workspace", type=PATH, default=Path("demo"))
+@set_option
 @terminal_options
 def demo(workspace: Path, overrides: tuple[str, ...]) -> None:
     """The whole loop on shipped photographs: two rounds within minutes, no GPU, no download."""
@@ -296,41 +282,9 @@ def demo(workspace: Path, overrides: tuple[str, ...]) -> None:
     _show_verdict(*settle(workspace))
 
 
-@cli.command()
-@click.argument("workspace", type=_PATH, required=False)
-@click.option("--download-lpips", is_flag=True, help="Fetch the weights of the LPIPS score (233 MB), once.")
-@click.option(
-    "--download-weights", multiple=True, metavar="NAME", help="Fetch weights that scoring.metrics needs, e.g. vgg16."
-)
-@terminal_options
-def doctor(workspace: Path | None, download_lpips: bool, download_weights: tuple[str, ...]) -> None:
-    """Check the installation, and a workspace if one is named."""
-    from lora_core.doctor import examine
-
-    for name in ("alexnet",) * download_lpips + download_weights:
-        from lora_core.metrics.downloads import download
-
-        click.echo(download(name))
-    checks = examine(workspace, _server_address())
-    for check in checks:
-        click.secho(f"{check.status:4} ", fg={"ok": "green", "warn": "yellow", "fail": "red"}[check.status], nl=False)
-        click.echo(check.line)
-    if any(check.status == "fail" for check in checks):
-        click.get_current_context().exit(1)
-
-
-def _server_address() -> str | None:
-    """The configured Prefect server; where Prefect does not even load, what the environment says."""
-    try:
-        from prefect.settings import get_current_settings
-
-        return get_current_settings().api.url
-    except Exception:  # the examination must speak in a broken installation
-        return os.environ.get("PREFECT_API_URL")
-
-
 def _show_verdict(workspace: Workspace, experiment: Experiment) -> None:
     """The headline of the report, in words."""
+    from lora_core.promotion.versions import present_champion
     from lora_core.report.data import load_rounds, load_study
     from lora_core.report.summary import summarise
     from lora_core.rounds import result_in_words
@@ -342,7 +296,9 @@ def _show_verdict(workspace: Workspace, experiment: Experiment) -> None:
         return
     summary = summarise(load_study(workspace, experiment))
     click.echo("\n" + " ".join([summary.title, *summary.sentences]))
-    click.echo(f"Champion: {workspace.champion}\nReport: {study.report}")
+    if (champion := present_champion(workspace)) is not None:
+        click.echo(f"Champion: {champion.lora}")
+    click.echo(f"Report: {study.report}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

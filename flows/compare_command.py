@@ -7,14 +7,15 @@ from pathlib import Path
 import click
 
 from flows.console import PROGRAM, terminal_options
-from flows.parameters import settle
+from flows.options import PLACE
+from flows.parameters import Place, settle
 
 _PATH = click.Path(path_type=Path)
 _file = click.option("--experiment", type=_PATH, metavar="FILE", help="Instead of the workspace's experiment.yaml.")
 
 
 @click.command()
-@click.argument("workspace", type=_PATH, default=Path("."))
+@click.argument("workspace", type=PLACE, default=Path("."))
 @click.option(
     "--against",
     metavar="WHAT",
@@ -26,11 +27,11 @@ _file = click.option("--experiment", type=_PATH, metavar="FILE", help="Instead o
 @click.option("--open", "show", is_flag=True, help="Open it in the browser.")
 @_file
 @terminal_options
-def compare(workspace: Path, against: str, photos: int, show: bool, experiment: Path | None) -> None:
+def compare(workspace: Place, against: str, photos: int, show: bool, experiment: Path | None) -> None:
     """Make a blind comparison: a page on which people choose the better of two restorations."""
     from lora_core.comparison.page import write_comparison
 
-    place, plan = settle(workspace, experiment)
+    place, plan = settle(workspace, experiment, only_reads=True)
     made = write_comparison(place, plan, against, photos)
     click.echo(f"{made.photos} photographs: the winner of round {made.round} against {made.rival}")
     click.echo(f"Page: {made.path}\nIt needs no network; to send it to others, send its whole folder.")
@@ -40,11 +41,11 @@ def compare(workspace: Path, against: str, photos: int, show: bool, experiment: 
 
 
 @click.command()
-@click.argument("workspace", type=_PATH)
+@click.argument("workspace", type=PLACE)
 @click.argument("choices", type=_PATH, nargs=-1, required=True, metavar="CHOICES.json...")
 @_file
 @terminal_options
-def judge(workspace: Path, choices: tuple[Path, ...], experiment: Path | None) -> None:
+def judge(workspace: Place, choices: tuple[Path, ...], experiment: Path | None) -> None:
     """Fold the choices of blind comparisons into the study, and write its report again."""
     from lora_core.comparison.choices import fold_choices
     from lora_core.judging import human_scores, read_judgements

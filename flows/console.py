@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from lora_core.errors import UserError
+from lora_core.secrets import masked
 
 PROGRAM = "photo-enhancer"
 INTERRUPTED = 130
@@ -87,4 +88,4 @@ class _Lines(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         mark = "" if record.levelno < logging.WARNING else f"{record.levelname.lower()}: "
-        click.echo(mark + record.getMessage(), err=True)
+        click.echo(mark + masked(record.getMessage()), err=True)

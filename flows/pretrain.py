@@ -6,15 +6,18 @@ from typing import Any
 from prefect import flow
 
 from flows.init import init_flow
+from flows.names import run_name
 from flows.round import round_flow
 from lora_core.pretraining.launch import settle_recipe, trains_autoencoder
 from lora_core.pretraining.recipe import Recipe, RecipePreset
 from lora_core.pretraining.work import BaseWork
 from lora_core.workspace import Workspace
 from tasks.pretrain import finish_base, note_gain, report_base, survey_images, train_stage
+from tasks.restarts import refuse_endless_restarts
+from tasks.root import require_inside
 
 
-@flow(name="pretrain", flow_run_name="pretrain {work}")
+@flow(name="pretrain", flow_run_name=run_name("pretrain"))
 def pretrain_flow(
     work: Path,
     recipe: Path | None = None,
@@ -31,6 +34,10 @@ def pretrain_flow(
         overrides: Changes to the recipe, each as section.key=value.
         resume: A base or checkpoint folder to continue from, instead of training from scratch.
     """
+    refuse_endless_restarts()
+    require_inside(work, "work")
+    if recipe:
+        require_inside(recipe, "recipe")
     place = BaseWork(work)
     plan = settle_recipe(place, recipe, preset, overrides, resume)
     survey_images(place, plan)

@@ -1,7 +1,39 @@
 """The Prefect server of one command, where none is configured."""
 
+import importlib
+import os
 import signal
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from lora_core.errors import ResourceError
+
+
+def flow_with_server(name: str) -> Callable[..., Any]:
+    """The flow of a module, with a server to run on; one that cannot start would be waited for in vain.
+
+    Raises:
+        ResourceError: the server cannot be reached or cannot start.
+    """
+    from lora_core.doctor import check_server, check_server_versions
+
+    for check in (check_server_versions(), check_server(server_address())):
+        if check.status == "fail":
+            raise ResourceError(check.line)
+    start_own_server()
+    flow: Callable[..., Any] = getattr(importlib.import_module(f"flows.{name}"), f"{name}_flow")
+    return flow
+
+
+def server_address() -> str | None:
+    """The configured Prefect server; where Prefect does not even load, what the environment says."""
+    try:
+        from prefect.settings import get_current_settings
+
+        return get_current_settings().api.url
+    except Exception:  # the examination must speak in a broken installation
+        return os.environ.get("PREFECT_API_URL")
 
 
 def start_own_server() -> None:

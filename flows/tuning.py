@@ -1,6 +1,8 @@
 """The loop: propose a round, run it, learn from it, until the budget or the plateau; then crown the winner."""
 
 import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from time import monotonic
@@ -9,64 +11,148 @@ from typing import Any
 from prefect import flow
 
 from flows.adoption import own_result
-from flows.parameters import as_overrides, settle
+from flows.names import run_name
+from flows.parallel import require_deployment, run_rounds
+from flows.parameters import Place, as_overrides, settle
 from flows.prepare import prepare_flow
 from flows.round import round_flow
 from lora_core.data.pairs import dataset_digest
+from lora_core.errors import NothingLeft, TrainingError
 from lora_core.experiment import Experiment, PresetName, with_values
 from lora_core.lineage import round_digest
+from lora_core.promotion import Promotion
+from lora_core.tuning.batches import next_batch
 from lora_core.tuning.costs import expected_costs
 from lora_core.workspace import Workspace
 from tasks.champion import crown
+from tasks.progress import rounds_artifact
 from tasks.propose import propose
 from tasks.record import recall, record, why_stop
 from tasks.report import report
 from tasks.restarts import refuse_endless_restarts
+from tasks.storage import publish
 
 logger = logging.getLogger(__name__)
 
 
-@flow(name="tuning", flow_run_name="tuning {workspace}")
+@flow(name="tuning", flow_run_name=run_name("tuning"))
 def tuning_flow(
-    workspace: Path,
+    workspace: Place,
     experiment: Path | None = None,
     preset: PresetName | None = None,
     overrides: tuple[str, ...] = (),
+    promotion: Promotion = "best",
 ) -> dict[str, Any]:
     """Runs rounds, each from the clean base, and puts the best LoRA into output/champion.
 
     Args:
-        workspace: The workspace folder.
+        workspace: The workspace's folder, or s3://bucket/path.
         experiment: Experiment file; empty: experiment.yaml of the workspace.
         preset: A shipped experiment instead of a file.
         overrides: Changes for this run alone, each as section.key=value.
+        promotion: When the best LoRA becomes the champion: at once (best), only when it beats the present one on the
+            same test photographs with significance, or when a person says so (ask).
     """
     refuse_endless_restarts()
     started = monotonic()
+    said = {"workspace": workspace, "experiment": experiment, "preset": preset, "overrides": overrides}
     place, plan = settle(workspace, experiment, preset, overrides)
-    run = partial(round_flow, workspace, experiment, preset, overrides)
+    require_deployment(plan.tuning.parallel)
     prepared = prepare_flow(workspace, experiment, preset, overrides, plan.tuning.rounds)
+    show = rounds_artifact(place, plan)
     results: list[dict[str, Any]] = []
     stop = None
     while stop is None:
-        number = len(results)
-        proposal = propose(place, plan, number, results)
+        batch = next_rounds(place, plan, results, prepared.base_digest)
+        for one, result in zip(batch, run_batch(place, plan, batch, said), strict=True):
+            record(place, plan, one.number, result)
+            for sentence in result["advice"]:
+                logger.info(sentence)
+            results.append(result)
+        stop = why_stop(plan, results, (monotonic() - started) / 60)
+        show(results, stop)
+    logger.info("Stopped: %s", stop)
+    crown(place, plan, promotion, said)
+    report(place, plan)
+    publish(place)
+    return {"rounds": len(results), "stopped": stop}
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A round that is about to run.
+
+    Attributes:
+        number: from 0.
+        digest: that its result will have.
+        parameters: of `round_flow`, beside those of the loop itself.
+    """
+
+    number: int
+    digest: str
+    parameters: dict[str, Any]
+
+
+def next_rounds(workspace: Workspace, plan: Experiment, results: list[dict[str, Any]], base: str) -> list[Planned]:
+    """The rounds that run next, at the same time if `tuning.parallel` says so, each told with its reason.
+
+    Args:
+        workspace: the workspace.
+        plan: the experiment as written.
+        results: of the rounds so far.
+        base: digest of the base model, which no round may change.
+
+    Raises:
+        NothingLeft: not even one round is left to try.
+    """
+    batch: list[Planned] = []
+    for number in next_batch(plan, len(results)):
+        try:
+            proposal = propose(workspace, plan, number, results)
+        except NothingLeft:
+            if batch:
+                break  # a smaller batch; what it teaches may show something to try
+            raise
         logger.info("Round %d of at most %d: %s", number, plan.tuning.rounds, proposal.reason)
         planned = with_values(plan, proposal.changes)
-        for sentence in expected_costs(place, planned, number):
+        for sentence in expected_costs(workspace, planned, number):
             logger.info(sentence)
-        digest = wanted_digest(place, planned, prepared.base_digest)
-        start = partial(run, number, tuple(as_overrides(proposal.changes)), proposal.reason, plan.tuning.prune)
-        result = recall(place, plan, number, digest) or own_result(start, digest)
-        record(place, plan, number, result)
-        for sentence in result["advice"]:
-            logger.info(sentence)
-        results.append(result)
-        stop = why_stop(plan, results, (monotonic() - started) / 60)
-    logger.info("Stopped: %s", stop)
-    crown(place, plan)
-    report(place, plan)
-    return {"rounds": len(results), "stopped": stop}
+        asked = {
+            "number": number,
+            "changes": tuple(as_overrides(proposal.changes)),
+            "reason": proposal.reason,
+            "prune": plan.tuning.prune,
+        }
+        batch.append(Planned(number, wanted_digest(workspace, planned, base), asked))
+    return batch
+
+
+def run_batch(
+    workspace: Workspace, plan: Experiment, batch: Sequence[Planned], said: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """The results of the rounds; those that an earlier run finished are not run again.
+
+    Args:
+        workspace: the workspace.
+        plan: the experiment as written.
+        batch: the rounds.
+        said: parameters of the loop that its rounds share.
+
+    Raises:
+        TrainingError: one of several that ran at the same time did not complete.
+    """
+    if plan.tuning.parallel == 1:
+        (one,) = batch
+        start = partial(round_flow, **said, **one.parameters)
+        return [recall(workspace, plan, one.number, one.digest) or own_result(start, one.digest)]
+    missing = [one for one in batch if recall(workspace, plan, one.number, one.digest) is None]
+    run_rounds([{**said, **one.parameters} for one in missing], [one.digest for one in missing])
+    found = [recall(workspace, plan, one.number, one.digest) for one in batch]
+    if lacking := [one.number for one, result in zip(batch, found, strict=True) if result is None]:
+        raise TrainingError(
+            f"round {lacking[0]} completed, but its result is not in {workspace.root}; its worker needs the same folder"
+        )
+    return [result for result in found if result is not None]
 
 
 def wanted_digest(workspace: Workspace, planned: Experiment, base: str) -> str:

@@ -4,15 +4,24 @@ The command line prints the message alone and exits with `exit_code`; the traceb
 Everything else that is raised is a defect of ours and keeps its traceback.
 """
 
+from lora_core.secrets import masked
+
 
 class UserError(Exception):
-    """A mistake or a limit outside the program; `str(error)` is the whole message."""
+    """A mistake or a limit outside the program; `str(error)` is the whole message, without passwords."""
 
     exit_code = 2
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(masked(message))
 
 
 class ConfigError(UserError):
     """The experiment is not valid: an unknown key, a value out of range, a contradiction."""
+
+
+class NothingLeft(ConfigError):
+    """Every round that could be proposed was tried."""
 
 
 class DataError(UserError):

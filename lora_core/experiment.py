@@ -8,7 +8,7 @@ the command line's `--set section.key=value`.
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import model_validator
+from pydantic import field_validator, model_validator
 
 from lora_core import settings
 from lora_core.files import value_digest
@@ -16,6 +16,7 @@ from lora_core.sections.adapter import AdapterSection
 from lora_core.sections.base import BaseModelSection
 from lora_core.sections.data import DataSection
 from lora_core.sections.degradation import DegradationName, DegradationSection
+from lora_core.sections.execution import ExecutionSection
 from lora_core.sections.monitoring import MonitoringSection
 from lora_core.sections.objective import ObjectiveSection
 from lora_core.sections.scoring import ScoringSection
@@ -23,19 +24,20 @@ from lora_core.sections.sweep import SweepSection
 from lora_core.sections.training import TrainingSection
 from lora_core.sections.tuning import Dimension, TuningSection
 from lora_core.settings import Section, field, require_key
+from lora_core.workspace import CHAMPIONS
 
 __all__ = [
     "NOT_COMPARED", "AdapterSection", "BaseModelSection", "DataSection", "DegradationName", "DegradationSection",
-    "Dimension", "Experiment", "MonitoringSection", "ObjectiveSection", "PresetName", "ScoringSection", "SweepSection",
-    "TrainingSection", "TuningSection", "apply_overrides", "load_experiment", "load_preset", "parse_experiment",
-    "save_experiment", "value_at", "with_values",
+    "Dimension", "ExecutionSection", "Experiment", "MonitoringSection", "ObjectiveSection", "PresetName",
+    "ScoringSection", "SweepSection", "TrainingSection", "TuningSection", "apply_overrides", "load_experiment",
+    "load_preset", "parse_experiment", "save_experiment", "value_at", "with_values",
 ]  # fmt: skip
 
 PRESET_FOLDER = Path(__file__).with_name("presets")
 PresetName = Literal["pocket", "restoration", "baseline"]
 
 NOT_COMPARED = (
-    "tuning.", "scoring.", "degradation.", "base.", "monitoring.", "data.test_limit", "data.test_size",
+    "tuning.", "scoring.", "degradation.", "base.", "monitoring.", "execution.", "data.test_limit", "data.test_size",
 )  # fmt: skip
 """Beginnings of keys that say what the rounds are compared by; no round may change them."""
 
@@ -57,6 +59,14 @@ class Experiment(Section):
     sweep: SweepSection = field(9, SweepSection(), "The inference grid")
     scoring: ScoringSection = field(10, ScoringSection(), "The scores")
     tuning: TuningSection = field(11, TuningSection(), "The loop over rounds")
+    execution: ExecutionSection = field(12, ExecutionSection(), "Where the work is done")
+
+    @field_validator("name")
+    @classmethod
+    def _name_is_free(cls, name: str) -> str:
+        if name.lower() == CHAMPIONS:
+            raise ValueError(f"output/{CHAMPIONS}/ is the champion's own folder; choose another name")
+        return name
 
     @model_validator(mode="after")
     def _dimensions_name_keys(self) -> Self:
@@ -88,7 +98,7 @@ class Experiment(Section):
 
     def digest_of(self, *sections: str) -> str:
         """sha256 over the named sections (and the seed): a cache key for what depends on them alone."""
-        values = self.model_dump(mode="json")
+        values = self.model_dump(mode="json", exclude={"base": {"allow_pickle"}})  # says how files are read
         return value_digest({"seed": self.seed, **{section: values[section] for section in sections}})
 
 

@@ -3,7 +3,10 @@
 import hashlib
 import json
 import os
+import platform
 import shutil
+import threading
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,7 +22,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     Raises:
         ResourceError: the folder cannot be written.
     """
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    temporary = path.with_name(f".{path.stem}.{_mark()}.tmp{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -35,7 +38,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
     """As `whole_file`, for a folder: an existing `path` is replaced only after the new one is complete."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{_mark()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         temporary.mkdir(parents=True)
@@ -44,7 +47,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
             if file.is_file():
                 _flush_to_disk(file)
         if path.exists():
-            old = path.with_name(f".{path.name}.{os.getpid()}.old")
+            old = path.with_name(f".{path.name}.{_mark()}.old")
             os.replace(path, old)
             os.replace(temporary, path)
             shutil.rmtree(old)
@@ -54,6 +57,11 @@ def whole_folder(path: Path) -> Iterator[Path]:
         raise ResourceError(f"cannot write {path}: {error.strerror or error}; check space and permissions") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _mark() -> str:
+    """Tells this thread from others, on other machines that share the folder too: containers count from one each."""
+    return f"{threading.get_native_id()}-{zlib.crc32(platform.node().encode()):08x}"
 
 
 def _flush_to_disk(path: Path) -> None:

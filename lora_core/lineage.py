@@ -3,6 +3,8 @@
 import json
 from typing import Any
 
+from filelock import FileLock
+
 from lora_core.errors import ConfigError, DataError
 from lora_core.experiment import Experiment
 from lora_core.files import value_digest, write_text
@@ -14,7 +16,7 @@ RESULTS_VERSION = 3
 
 _NO_INFLUENCE = {
     "training": ("time_limit", "state_every", "keep_states", "keep_best", "fit_memory", "processes", "sharding"),
-    "base": ("model", "revision"),
+    "base": ("model", "revision", "allow_pickle"),
     "monitoring": ("samples", "prompts", "trackers"),
     "scoring": COLUMNS_ONLY,
 }
@@ -24,7 +26,7 @@ _NO_INFLUENCE = {
 def round_digest(experiment: Experiment, dataset_digest: str, base_digest: str) -> str:
     """sha256 of all that decides a round's result.
 
-    Name, tuning and time limits are left out: a study may be renamed, prolonged or given more time.
+    Name, tuning, execution and time limits are left out: a study may be renamed, prolonged, given more time or workers.
 
     Args:
         experiment: the round's, its changes applied.
@@ -38,11 +40,11 @@ def round_digest(experiment: Experiment, dataset_digest: str, base_digest: str) 
 
 
 def deciding_values(experiment: Experiment) -> dict[str, Any]:
-    """The experiment as JSON, less what decides no result: name, tuning, time limits, the base's place.
+    """The experiment as JSON, less what decides no result: name, tuning, execution, time limits, the base's place.
 
     Of the batch only the images a weight update count, however they are split over steps and processes.
     """
-    values = experiment.model_dump(mode="json", exclude={"name", "tuning"})
+    values = experiment.model_dump(mode="json", exclude={"name", "tuning", "execution"})
     training = values["training"]
     training["batch"] = training["batch"] * training.pop("accumulation") * training["processes"]
     if not values["monitoring"]["patience"]:
@@ -91,15 +93,18 @@ def append_ledger(study: StudyFolder, result: dict[str, Any]) -> None:
         ConfigError: the ledger holds the round with another digest.
         DataError: the ledger is damaged.
     """
-    rows = read_results(study)
-    for row in rows:
-        if row["round"] == result["round"] and row["digest"] != result["digest"]:
-            raise ConfigError(
-                f"{study.ledger} holds round {result['round']} with another digest; give the experiment another name"
-            )
-    others = [row for row in rows if row["round"] != result["round"]]
-    lines = [json.dumps(row, ensure_ascii=False) for row in sorted([*others, result], key=lambda row: row["round"])]
-    write_text(study.ledger, "\n".join(lines) + "\n")
+    study.root.mkdir(parents=True, exist_ok=True)
+    with FileLock(study.root / ".ledger.lock"):  # rounds that run at the same time end at the same time
+        rows = read_results(study)
+        for row in rows:
+            if row["round"] == result["round"] and row["digest"] != result["digest"]:
+                raise ConfigError(
+                    f"{study.ledger} holds round {result['round']} with another digest; "
+                    "give the experiment another name"
+                )
+        others = [row for row in rows if row["round"] != result["round"]]
+        lines = [json.dumps(row, ensure_ascii=False) for row in sorted([*others, result], key=lambda row: row["round"])]
+        write_text(study.ledger, "\n".join(lines) + "\n")
 
 
 def read_results(study: StudyFolder) -> list[dict[str, Any]]:

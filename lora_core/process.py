@@ -26,6 +26,7 @@ from filelock import FileLock, Timeout
 from lora_core import errors
 from lora_core.errors import ResourceError, TrainingError, UserError
 from lora_core.files import write_json
+from lora_core.progress import told_in
 
 _LESS_MEMORY = (
     "set training.gradient_checkpointing=true or base.quantise=nf4, or lower training.batch (and raise "
@@ -40,6 +41,7 @@ _DEFAULTS = {
     "MALLOC_TRIM_THRESHOLD_": str(8 * 2**30),
 }
 _gpus: ContextVar[tuple[int, ...]] = ContextVar("gpus", default=())
+_running: dict[subprocess.Popen[bytes], bool] = {}  # and whether `end_children` ended it
 
 
 @cache
@@ -107,11 +109,16 @@ def run_in_process(
     environment = {**_DEFAULTS, **os.environ, **_visible_gpus(), "PHOTO_ENHANCER_PARENT": str(os.getpid())}
     before = saved()
     child = subprocess.Popen([*command, module, *arguments, str(error_file)], env=environment)
+    _running[child] = False
     try:
         code = child.wait()
     except BaseException:
         _end(child)
         raise
+    finally:
+        ended_here = _running.pop(child)
+    if ended_here:
+        raise TrainingError(f"{module.rsplit('.', 1)[-1]} was ended with the run that it belonged to")
     if error_file.exists():
         raise _read_error(error_file)
     if code:
@@ -124,6 +131,14 @@ def run_in_process(
         raise died
 
 
+def end_children() -> None:
+    """Ends the processes that `run_in_process` waits for in other threads; they are not what a new attempt is for."""
+    for child in list(_running):
+        if child in _running:
+            _running[child] = True
+            _end(child)
+
+
 def child_main(work: Callable[[list[str]], None]) -> None:
     """The main function of a child: `arguments…, error file` on the command line."""
     *arguments, error_file = sys.argv[1:]
@@ -132,7 +147,8 @@ def child_main(work: Callable[[list[str]], None]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which then ends this process
     _end_with_parent()
     try:
-        work(arguments)
+        with told_in(Path(error_file).parent):
+            work(arguments)
     except UserError as error:
         _leave(error, Path(error_file))
     except RuntimeError as error:
@@ -153,12 +169,27 @@ def only_one(folder: Path, timeout: float = 30) -> FileLock:
         ResourceError: another process holds it for longer than `timeout` seconds.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(str(folder / ".lock"))
+    lock = _lock(folder)
     try:
         lock.acquire(timeout=timeout)
     except Timeout as error:
         raise ResourceError(f"{folder} is being written by another run; wait for it or stop it") from error
     return lock
+
+
+def is_written(folder: Path) -> bool:
+    """Whether a process holds the lock of `only_one` at this moment."""
+    if not folder.is_dir():
+        return False
+    try:
+        with _lock(folder).acquire(timeout=0):
+            return False
+    except Timeout:
+        return True
+
+
+def _lock(folder: Path) -> FileLock:
+    return FileLock(str(folder / ".lock"))
 
 
 def _end(child: subprocess.Popen) -> None:
@@ -175,10 +206,14 @@ def _end(child: subprocess.Popen) -> None:
 
 
 def _end_with_parent() -> None:
-    if not (number := os.environ.get("PHOTO_ENHANCER_PARENT")):
-        return
+    if number := os.environ.get("PHOTO_ENHANCER_PARENT"):
+        end_with(int(number))
+
+
+def end_with(number: int) -> None:
+    """Ends this process as soon as the process of that number is gone."""
     try:
-        parent = psutil.Process(int(number))
+        parent = psutil.Process(number)
     except psutil.NoSuchProcess:
         os._exit(1)
 

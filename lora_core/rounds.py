@@ -14,6 +14,7 @@ from lora_core.lineage import append_ledger, check_round, read_results, round_di
 from lora_core.report.words import counted, gain_phrases, inference_phrase, listed, signed
 from lora_core.scoring import score_round
 from lora_core.training.log import read_log
+from lora_core.tuning.batches import known_to
 from lora_core.tuning.counsel import counsel, counsel_pruned
 from lora_core.tuning.diagnosis import diagnose, diagnose_pruned
 from lora_core.tuning.evidence import Scores
@@ -67,7 +68,7 @@ def finish_round(
     folder = study.round(number)
     digest = begin_round(workspace, experiment, number)
     done = read_json(folder.training_done)
-    earlier = [result for result in read_results(study) if result["round"] < number]
+    earlier = known_to(experiment, number, read_results(study))
     judged = (_given_up if done.get("pruned_because") else _scored)(workspace, experiment, number, done, earlier)
     result = {
         "round": number,

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lora_core.errors import ConfigError
 from lora_core.files import write_text
+from lora_core.secrets import masked_assignment, secret_in
 
 
 class Section(BaseModel):
@@ -35,8 +36,13 @@ def parse_settings(kind: type[Settings], values: dict[str, Any], source: str) ->
         source: file or preset, named in the error.
 
     Raises:
-        ConfigError: naming each wrong key, its value and the nearest valid key.
+        ConfigError: naming each wrong key, its value and the nearest valid key; or a password in a value.
     """
+    if (key := secret_in(values)) is not None:
+        raise ConfigError(
+            f"{source}: {key} holds a password or a key; settings are stored beside every output and shown in reports, "
+            "so put it into the environment of the worker instead"
+        )
     try:
         return kind.model_validate(values)
     except ValidationError as error:
@@ -92,12 +98,12 @@ def override_settings(settings: Settings, assignments: list[str], source: str) -
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
         if not equals:
-            raise ConfigError(f"--set {assignment}: write section.key=value")
+            raise ConfigError(f"--set {masked_assignment(assignment)}: write section.key=value")
         try:
             require_key(type(settings), key)
             assign(values, key, yaml.safe_load(text))
         except (ValueError, yaml.YAMLError) as error:
-            raise ConfigError(f"--set {assignment}: {' '.join(str(error).split())}") from error
+            raise ConfigError(f"--set {masked_assignment(assignment)}: {' '.join(str(error).split())}") from error
     return parse_settings(type(settings), values, "--set " + " ".join(assignments) if assignments else source)
 
 

@@ -9,7 +9,7 @@
     dataset/test_degraded/        their degraded twins
     model/                        base models
     output/<experiment>/          study.log, ledger.jsonl, round-000/, report.html
-    output/champion/              the winner in both LoRA formats, its settings, its model card
+    output/champion/0001-…/       the winner in both LoRA formats, its settings, its model card; and earlier winners
     cache/                        latents, embeddings, digests, by content; may be deleted at any time
     log/                          TensorBoard
 
@@ -25,7 +25,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lora_core.errors import ConfigError, DataError, ResourceError
+from lora_core.promotion.pointer import champion_folder
 
+CHAMPIONS = "champion"
+"""The folder under output/ that is no experiment's."""
 _REPEATS = re.compile(r"^(\d+)_(.*)$")
 
 
@@ -160,6 +163,16 @@ class StudyFolder:
         """What people preferred: a file a finished comparison, by content."""
         return self.root / "judgements"
 
+    @property
+    def decisions(self) -> Path:
+        """What was decided about the study's candidates: a file a decision, by content."""
+        return self.root / "decisions"
+
+    @property
+    def retraining(self) -> Path:
+        """For a study that a retraining began: of which photographs, and how it ended."""
+        return self.root / "retraining.json"
+
     def round(self, number: int) -> RoundFolder:
         """The folder of one round, counted from 0."""
         return RoundFolder(self.root / f"round-{number:03d}")
@@ -226,9 +239,18 @@ class Workspace:
         return self.root / "output"
 
     @property
+    def champions(self) -> Path:
+        """All winners that there ever were, a folder each, and a pointer to the present one."""
+        return self.output / CHAMPIONS
+
+    @property
     def champion(self) -> Path:
-        """The winner."""
-        return self.output / "champion"
+        """The present winner's folder; `champions` itself where there is none yet.
+
+        Raises:
+            DataError: the pointer is damaged.
+        """
+        return champion_folder(self.champions)
 
     @property
     def cache(self) -> Path:

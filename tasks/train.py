@@ -7,6 +7,7 @@ from prefect.cache_policies import NO_CACHE
 
 from lora_core.experiment import Experiment
 from lora_core.lineage import read_results
+from lora_core.tuning.batches import known_to
 from lora_core.workspace import Workspace
 from tasks.retries import AFTER_A_KILL
 from tasks.slots import gpu_slot
@@ -23,6 +24,6 @@ def train(workspace: Workspace, experiment: Experiment, number: int, prune: bool
     from lora_core.training.launch import train_round
     from lora_core.tuning.pruning import pruner_for
 
-    earlier = [result for result in read_results(workspace.study(experiment.name)) if result["round"] < number]
+    earlier = known_to(experiment, number, read_results(workspace.study(experiment.name)))
     with gpu_slot(experiment.training.processes):
         return train_round(workspace, experiment, number, pruner_for(experiment, earlier) if prune else None)

@@ -7,11 +7,16 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import skimage
 from PIL import Image
+
+if TYPE_CHECKING:
+    from tests.prefect_server import PrefectServer
 
 _PREFECT_HOME = tempfile.TemporaryDirectory(prefix="photo-enhancer-prefect-", ignore_cleanup_errors=True)
 os.environ.update(
@@ -84,6 +89,32 @@ def prefect_harness() -> Iterator[None]:
 
     with prefect_test_harness(server_startup_timeout=120):
         yield
+
+
+@pytest.fixture(scope="session", params=["sqlite", "postgresql"])
+def prefect_process(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> "Iterator[PrefectServer]":
+    """A server process on each database; what a test must not leave behind is its own to clean up."""
+    from tests.postgres import postgres_server
+    from tests.prefect_server import running_server
+
+    home = tmp_path_factory.mktemp("prefect-home")
+    required = os.environ.get("PHOTO_ENHANCER_REQUIRE_POSTGRES") == "1"
+    with ExitStack() as stack:
+        database = stack.enter_context(postgres_server(required=required)) if request.param == "postgresql" else None
+        server = stack.enter_context(running_server(home, database))
+        assert (home / "prefect.db").exists() == (database is None)
+        yield server
+
+
+@pytest.fixture
+def prefect_server(prefect_process: "PrefectServer") -> "Iterator[PrefectServer]":
+    """A server that stays, on SQLite and again on PostgreSQL; this process talks to it during the test."""
+    from tests.prefect_server import using
+
+    with using(prefect_process):
+        yield prefect_process
 
 
 @pytest.fixture(scope="session")

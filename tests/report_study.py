@@ -341,7 +341,14 @@ def _gains(row: Row, source: Row, mean_distance: float) -> Row:
 
 
 def make_study(
-    root: Path, photos: Path, *, quality: float = 1.0, rounds: int = 3, limit: int = 6, pruned: int = 0
+    root: Path,
+    photos: Path,
+    *,
+    name: str = "study",
+    quality: float = 1.0,
+    rounds: int = 3,
+    limit: int = 6,
+    pruned: int = 0,
 ) -> Study:
     """Writes a whole study of the first `limit` photographs of a folder; the first gets a hostile name.
 
@@ -352,7 +359,7 @@ def make_study(
     files = sorted(photos.iterdir())[:limit] if limit else []
     pictures = {(HOSTILE if at == 0 else file.stem): read_rgb(file) for at, file in enumerate(files)}
     grid = {"sweep.strengths": STRENGTHS, "sweep.start_noises": (0.0, 0.5), "sweep.detail_returns": (0.0, 0.5, 1.0)}
-    experiment = with_values(load_preset("pocket"), {**grid, "name": "study"})
+    experiment = with_values(load_preset("pocket"), {**grid, "name": name})
     study = Study(Workspace(root), experiment, pictures, quality)
     study.write_pictures()
     for number in range(rounds):

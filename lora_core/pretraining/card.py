@@ -4,6 +4,7 @@ import os
 import platform
 from typing import Any
 
+from lora_core.markdown import code, escaped, fenced
 from lora_core.pretraining.estimate import duration
 from lora_core.pretraining.recipe import Recipe
 from lora_core.settings import to_yaml
@@ -13,7 +14,7 @@ def draft_card(recipe: Recipe, trained: dict[str, Any]) -> str:
     """The card of a checkpoint that is not evaluated yet; `trained` is {"epochs", "images"}."""
     return (
         f"# {recipe.name}, epoch {trained['epochs']}\n\nA checkpoint after {trained['images']:,} images; "
-        f"it opens with diffusers' `StableDiffusionPipeline`. Data: {recipe.data.terms}.\n"
+        f"it opens with diffusers' `StableDiffusionPipeline`. Data: {escaped(recipe.data.terms)}.\n"
     )
 
 
@@ -38,10 +39,11 @@ def base_card(
         "beside the autoencoder, trained by `photo-enhancer pretrain`. It opens with diffusers' "
         "`StableDiffusionPipeline` and `StableDiffusionImg2ImgPipeline`.",
         f"## Data\n\n{survey['train']:,} images to train on, {survey['validation']:,} to validate, "
-        f"{survey['rejected']:,} rejected. {recipe.data.terms}.",
+        f"{survey['rejected']:,} rejected. {escaped(recipe.data.terms)}.",
         f"## Training\n\n{_training(recipe, autoencoder, unet)}",
         f"## Scores\n\n{_scores(evaluation)}",
-        f"## Recipe\n\nThis file, given to `photo-enhancer pretrain`, makes it again:\n\n```yaml\n{to_yaml(recipe)}```",
+        "## Recipe\n\nThis file, given to `photo-enhancer pretrain`, makes it again:\n\n"
+        + fenced(to_yaml(recipe), "yaml"),
         "## Limits\n\nIt denoises and restores small photographs; it is no substitute for a large base model, and what "
         "it draws from a caption alone are textures and colours rather than objects.",
     ]
@@ -56,7 +58,7 @@ def _training(recipe: Recipe, autoencoder: dict[str, Any] | None, unet: dict[str
             f"{autoencoder['validation']['psnr_rgb']:.1f} dB PSNR-RGB on held-out crops."
         )
     if recipe.resume:
-        lines.append(f"- UNet and text encoder were continued from `{recipe.resume}`.")
+        lines.append(f"- UNet and text encoder were continued from {code(recipe.resume)}.")
     lines.append(
         f"- UNet and text encoder: {unet['images']:,} images ({unet['epochs']:.0f} epochs) in "
         f"{duration(unet['seconds'])}; ended: {unet['stopped']}."

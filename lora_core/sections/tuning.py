@@ -65,6 +65,14 @@ class TuningSection(Section):
         8, (), "Earlier experiments of the workspace, or their study.log files, whose rounds the search learns from"
     )
 
+    parallel: int = field(
+        9,
+        1,
+        "Rounds at once, each on a GPU of its own: runs of the deployment round/round on a Prefect server",
+        ge=1,
+        le=64,
+    )
+
     @model_validator(mode="after")
     def _strategy_has_what_it_needs(self) -> Self:
         if self.strategy in ("rules", "manual") and self.dimensions:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial
 
-from lora_core.errors import ConfigError
+from lora_core.errors import ConfigError, NothingLeft
 from lora_core.experiment import NOT_COMPARED, Experiment, apply_overrides, value_at
 from lora_core.randomness import seed_for
 from lora_core.tuning.advice import Advice, Tried, best_of, collect_advice, follow_advice, same_changes, words
@@ -33,6 +33,7 @@ class Question:
         defaults: the experiment's own values of the space, as Optuna keeps them.
         tried: the rounds so far.
         learnt: finished rounds with every parameter of the space, those of earlier studies first.
+        running: rounds that were proposed and have not ended, with every parameter of the space.
         findings: the diagnosis of the round before.
         remarks: what the reason has to say beside.
     """
@@ -43,6 +44,7 @@ class Question:
     defaults: dict[str, Any]
     tried: Sequence[Tried]
     learnt: Sequence[FrozenTrial]
+    running: Sequence[FrozenTrial]
     findings: Sequence[Finding]
     remarks: Sequence[str] = ()
 
@@ -89,7 +91,8 @@ class Search:
             # The same model would propose the same round again: only its first answer is asked for.
             modelled = draw == 0 and known >= self._startup
             sampler = (self._sampler if modelled else random_sampler)(question.seed(draw))
-            if (params := _untried(question, ask(question.learnt, question.space, sampler))) is not None:
+            wanted = ask([*question.learnt, *question.running], question.space, sampler)
+            if (params := _untried(question, wanted)) is not None:
                 how = self._how.format(n=known) if modelled else "drawn at random"
                 return _searched(question, params, how, {})
         raise _exhausted()
@@ -115,7 +118,7 @@ class GaussianProcess:
 
     def _ask(self, question: Question, within: Space, seed: int, modelled: bool) -> dict[str, Any]:
         if modelled:
-            return ask(question.learnt, question.space, AdvisedSampler(within, seed))
+            return ask([*question.learnt, *question.running], question.space, AdvisedSampler(within, seed))
         return ask([], {**question.space, **within}, random_sampler(seed))
 
 
@@ -128,7 +131,7 @@ class Rules:
             return _as_written(question)
         followed = follow_advice(question.experiment, question.tried, question.findings)
         if followed is None:
-            raise ConfigError(
+            raise NothingLeft(
                 "tuning.dimensions is empty and the diagnosis advises nothing that was not tried; "
                 "name dimensions to search, or take the best round"
             )
@@ -147,7 +150,7 @@ class Manual:
         """As `Strategy`."""
         listed = manual_rounds(question.experiment)
         if question.number >= len(listed):
-            raise ConfigError(f"tuning.manual lists {len(listed)} rounds and all are done; add some, or stop here")
+            raise NothingLeft(f"tuning.manual lists {len(listed)} rounds and all are done; add some, or stop here")
         changes = listed[question.number]
         reason = f"round {question.number + 1} of the {len(listed)} in tuning.manual"
         return Draft({}, changes, f"{reason}: {_assignments(changes)}" if changes else f"{reason}, as written")
@@ -212,6 +215,21 @@ def imputed(trials: Sequence[FrozenTrial], space: Space, defaults: Mapping[str, 
     ]
 
 
+def pending(trials: Sequence[FrozenTrial], space: Space, defaults: Mapping[str, Any]) -> list[FrozenTrial]:
+    """The rounds that are running, as a model wants them: it looks elsewhere than where they are."""
+    from optuna.trial import TrialState, create_trial
+
+    return [
+        create_trial(
+            state=TrialState.RUNNING,
+            params={key: trial.params.get(key, defaults[key]) for key in space},
+            distributions=dict(space),
+        )
+        for trial in trials
+        if trial.state == TrialState.RUNNING
+    ]
+
+
 def _as_written(question: Question) -> Draft:
     params = active_params(question.experiment, question.defaults)
     return Draft(params, changes_of(question.experiment, params), "the experiment as written")
@@ -257,8 +275,8 @@ def _assignments(changes: Mapping[str, Any]) -> str:
     return ", ".join(f"{key}={words(value)}" for key, value in changes.items())
 
 
-def _exhausted() -> ConfigError:
-    return ConfigError(
+def _exhausted() -> NothingLeft:
+    return NothingLeft(
         f"{DRAWS} draws gave no round that was not tried; widen tuning.dimensions, or take the best round"
     )
 

@@ -13,11 +13,12 @@ from optuna.trial import FrozenTrial, TrialState
 
 from lora_core.errors import ConfigError, DataError
 from lora_core.experiment import Experiment
+from lora_core.promotion.decisions import remarks
 from lora_core.tuning.diagnosis import Finding
 from lora_core.tuning.journal import Journal
 from lora_core.tuning.pruning import shares
 from lora_core.tuning.space import default_params, search_space
-from lora_core.tuning.strategies import Question, imputed, manual_rounds, strategy_of
+from lora_core.tuning.strategies import Question, imputed, manual_rounds, pending, strategy_of
 from lora_core.tuning.warm import Earlier, earlier_rounds
 from lora_core.workspace import Workspace
 
@@ -50,7 +51,8 @@ def propose(workspace: Workspace, experiment: Experiment, number: int, findings:
 
     Raises:
         ConfigError: a dimension that does not fit its key, a round of `tuning.manual` that is not valid, an earlier
-            study that does not fit, a study of another experiment, or nothing left to try.
+            study that does not fit, or a study of another experiment.
+        NothingLeft: every round that could be proposed was tried.
         DataError: the journal is damaged.
     """
     space = search_space(experiment)
@@ -67,8 +69,9 @@ def propose(workspace: Workspace, experiment: Experiment, number: int, findings:
         defaults,
         journal.tried(),
         imputed([*(trial for one in earlier for trial in one.trials), *journal.trials], space, defaults),
+        pending(journal.trials, space, defaults),
         findings,
-        [one.remark for one in earlier],
+        [*(one.remark for one in earlier), *remarks(workspace.study(experiment.name))],
     )
     draft = strategy_of(experiment).draft(question)
     journal.start(number, draft.params, space, draft.changes, draft.reason)

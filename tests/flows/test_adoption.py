@@ -29,7 +29,9 @@ def parent() -> list[str]:
     return [result["digest"] for result in results]
 
 
-def test_a_restarted_flow_takes_only_results_of_its_own_proposals(prefect_harness: None) -> None:
+def test_a_restarted_flow_takes_only_results_of_its_own_proposals(prefect_server: None) -> None:
+    ATTEMPTS.clear()
+    RUNS.clear()
     assert parent() == ["zero", "one, attempt 2"]
     assert RUNS == [(0, "zero"), (1, "one, attempt 1"), (1, "one, attempt 2")], "round 0 ran once, round 1 anew"
 

@@ -32,9 +32,9 @@ def test_a_round_whose_changes_add_photographs_or_captions_is_its_own(
     digests: list[str] = []
 
     def run(
-        root: Path, _: Any, __: Any, overrides: tuple[str, ...], number: int, changes: tuple[str, ...], *___: Any
+        workspace: Path, overrides: tuple[str, ...], number: int, changes: tuple[str, ...], **_: Any
     ) -> dict[str, Any]:
-        place, plan = settle(root, None, None, (*overrides, *changes))
+        place, plan = settle(workspace, None, None, (*overrides, *changes))
         digests.append(begin_round(place, plan, number))
         return {"round": number, "digest": digests[-1], "advice": []}
 

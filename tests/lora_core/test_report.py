@@ -122,7 +122,7 @@ def test_rounds_that_cannot_be_compared_are_said_to_be_so(tmp_path: Path, photos
     made = make_study(tmp_path, photos, rounds=2, limit=2)
     manifest = made.root / "round-001" / "result.json"
     write_json(manifest, json.loads(manifest.read_text()) | {"test_digest": "e1" * 32})
-    assert "different photographs: their composites cannot be compared" in words_of(
+    assert "different test photographs: their composites cannot be compared" in words_of(
         write_report(made.workspace, made.experiment)
     )
 

@@ -196,5 +196,5 @@ def test_another_round_must_have_its_pictures_and_the_same_photographs(study: St
     with pytest.raises(DataError, match=r"cleared away; restore the photographs again: photo-enhancer sweep --round 0"):
         write_comparison(copy.workspace, copy.experiment, "round:0", 20)
     write_json(copy.root / "round-000" / "result.json", json.loads(json.dumps(result)) | {"test_digest": "ff" * 32})
-    with pytest.raises(DataError, match="made with other photographs than round 1"):
+    with pytest.raises(DataError, match="scored on other photographs than round 1"):
         write_comparison(copy.workspace, copy.experiment, "round:0", 20)

@@ -1,0 +1,38 @@
+"""Serves a stand-in for the deployment round/round: `python -m tests.flows.served_rounds JOURNAL`.
+
+It writes when it starts and ends. The round that "reason" says is to die is killed at its first start; one that is to
+hang waits to be cancelled; one that is to fail fails.
+"""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+from prefect import flow, serve
+from prefect.runtime import flow_run
+
+
+@flow(name="round")
+def stand_in(workspace: Path, number: int, reason: str, changes: tuple[str, ...] = ()) -> None:
+    """As `flows.round.round_flow`, without a round."""
+    journal = workspace / "journal"
+
+    def tell(what: str) -> None:
+        with journal.open("a") as file:
+            file.write(f"{what} {number}\n")
+
+    tell("start")
+    if reason == "dies" and flow_run.run_count == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if reason == "fails":
+        raise RuntimeError("no photographs")
+    deadline = time.monotonic() + (600 if reason == "hangs" else 60)
+    while reason == "hangs" or journal.read_text().count("start") < 2:  # ends only beside another one
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    tell("end")
+
+
+if __name__ == "__main__":
+    serve(stand_in.to_deployment(name="round"), limit=4, pause_on_shutdown=False)
