@@ -95,16 +95,19 @@ def ensure_automations(wanted: list[AutomationCore] | None = None) -> list[str]:
     return changed
 
 
-def differing_automations() -> list[str]:
-    """Name and what is the matter of each automation that is missing, differs, or is switched off."""
+MISSING, DIFFERENT, OFF = "is missing", "is not as this version wants it", "is switched off"
+
+
+def differing_automations() -> list[tuple[str, str]]:
+    """Name and what is the matter of each automation that is `MISSING`, `DIFFERENT` or switched `OFF`."""
     found = []
     for one, present in _beside(automations()):
         if present is None:
-            found.append(f"'{one.name}' is missing")
+            found.append((one.name, MISSING))
         elif _content(present) != _content(one):
-            found.append(f"'{one.name}' is not as this version wants it")
+            found.append((one.name, DIFFERENT))
         elif not present.enabled:
-            found.append(f"'{one.name}' is switched off")
+            found.append((one.name, OFF))
     return found
 
 

@@ -19,6 +19,7 @@ from prefect.runner.storage import LocalStorage
 from prefect.types.entrypoint import EntrypointType
 
 from deployments.pools import GPU, LIGHT
+from deployments.server import release
 from lora_core import __version__
 
 TAG = "photo-enhancer"
@@ -142,10 +143,25 @@ def deploy(deployments: Sequence[RunnerDeployment] | None = None) -> list[str]:
 
 
 def missing_deployments() -> list[str]:
-    """`<flow>/<deployment>` of every deployment that the server lacks or has from another version."""
+    """`<flow>/<deployment>` of every deployment that the server lacks or has from an older version."""
+    return [
+        name for name, one in _present().items() if one is None or (one.version != __version__ and not _is_newer(one))
+    ]
+
+
+def newer_deployments() -> list[str]:
+    """`<flow>/<deployment>` of every deployment that comes from a newer version than this one."""
+    return [name for name, one in _present().items() if one is not None and _is_newer(one)]
+
+
+def _present() -> dict[str, DeploymentResponse | None]:
+    names = [f"{served.name}/{served.name}" for served in SERVED]
     with get_client(sync_client=True) as client:
-        present = {served.name: _read(client, f"{served.name}/{served.name}") for served in SERVED}
-    return [f"{name}/{name}" for name, one in present.items() if one is None or one.version != __version__]
+        return {name: _read(client, name) for name in names}
+
+
+def _is_newer(deployment: DeploymentResponse) -> bool:
+    return release(deployment.version or "") > release(__version__)
 
 
 def _read(client: SyncPrefectClient, name: str) -> DeploymentResponse | None:

@@ -2,8 +2,10 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import psutil
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitUpdate
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
@@ -11,13 +13,14 @@ from prefect.client.schemas.objects import StateType
 from prefect.client.schemas.responses import GlobalConcurrencyLimitResponse
 from prefect.exceptions import ObjectNotFound
 
-from deployments.automations import differing_automations, ensure_automations
-from deployments.catalogue import deploy, missing_deployments
+from deployments.automations import OFF, differing_automations, ensure_automations
+from deployments.catalogue import deploy, missing_deployments, newer_deployments
 from deployments.pools import POOLS, ensure_pools, missing_pools
+from deployments.runs import run_ids
 from deployments.server import require_version, server_version
 from lora_core.doctor import Check
 from lora_core.errors import UserError
-from tasks.slots import ensure_slots, slot_names
+from tasks.slots import LEASE_SECONDS, ensure_slots, slot_names
 
 _SERVE = "photo-enhancer serve"
 _REPAIR = "photo-enhancer doctor --repair"
@@ -116,31 +119,42 @@ def _slots() -> Iterator[Finding]:
         if limit is None:
             sound = False
             yield Finding(Check("fail", f"the GPU slot {name} is missing on the server", _REPAIR), ensure_slots)
-        elif limit.limit != 1 or not limit.active:
+        elif not limit.active:
             sound = False
-            state = f"lets {limit.limit} processes share one GPU" if limit.active else "is switched off"
-            yield Finding(Check("fail", f"the GPU slot {name} {state}", _REPAIR), _setting(name, limit=1, active=True))
+            says = f"the GPU slot {name} is switched off: any number of processes share one GPU"
+            yield Finding(Check("fail", says, "switch it on in the UI"))
+        elif limit.limit != 1:
+            sound = False
+            says = f"the GPU slot {name} lets {limit.limit} processes share one GPU"
+            yield Finding(Check("fail", says, _REPAIR), _setting(name, limit=1))
         elif limit.active_slots and not _runs():
             sound = False
-            says = f"the GPU slot {name} is held, though no run is under way; a lease ends it within two minutes"
-            yield Finding(Check("warn", says, f"if it stays: {_REPAIR}"), _setting(name, active_slots=0))
+            says = f"the GPU slot {name} is held, though no run is under way"
+            if _is_leaked(limit):
+                yield Finding(Check("warn", says, _REPAIR), _setting(name, active_slots=0))
+            else:
+                yield _warning(says, f"a lease ends within {LEASE_SECONDS} s; wait, and look again")
     if sound:
         yield Finding(Check("ok", f"GPU slots: {', '.join(names)}"))
 
 
 def _automations() -> Iterator[Finding]:
     found = differing_automations()
-    for says in found:
-        off = says.endswith("switched off")
-        remedy = "switch it on in the UI" if off else _REPAIR
-        yield Finding(Check("warn", f"automation {says}: crashed runs may stay so", remedy), _install(off))
+    for name, what in found:
+        says = f"automation '{name}' {what}: crashed runs may stay so"
+        if what == OFF:  # a person's decision is not undone
+            yield _warning(says, "switch it on in the UI")
+        else:
+            yield Finding(Check("warn", says, _REPAIR), ensure_automations)
     if not found:
         yield Finding(Check("ok", "automations that restart crashed runs are in place"))
 
 
 def _deployments() -> Iterator[Finding]:
-    if missing := missing_deployments():
-        says = f"not deployed, or from another version: {', '.join(missing)}"
+    if newer := newer_deployments():
+        yield _warning(f"deployed by a newer version: {', '.join(newer)}", "upgrade this installation to that version")
+    elif missing := missing_deployments():
+        says = f"not deployed, or from an older version: {', '.join(missing)}"
         yield Finding(Check("warn", says, f"{_REPAIR}, or {_SERVE}"), deploy)
     else:
         yield Finding(Check("ok", "every flow is deployed"))
@@ -148,11 +162,6 @@ def _deployments() -> Iterator[Finding]:
 
 def _warning(says: str, remedy: str) -> Finding:
     return Finding(Check("warn", says, remedy))
-
-
-def _install(switched_off: bool) -> Callable[[], object] | None:
-    """A person's decision is not undone."""
-    return None if switched_off else ensure_automations
 
 
 def _setting(name: str, **values: Any) -> Callable[[], object]:
@@ -165,8 +174,20 @@ def _setting(name: str, **values: Any) -> Callable[[], object]:
 
 def _limit(name: str) -> GlobalConcurrencyLimitResponse | None:
     with get_client(sync_client=True) as client:
-        limits = client.read_global_concurrency_limits(limit=200)
-    return next((limit for limit in limits if limit.name == name), None)
+        try:
+            return client.read_global_concurrency_limit_by_name(name)
+        except ObjectNotFound:
+            return None
+
+
+def _is_leaked(limit: GlobalConcurrencyLimitResponse) -> bool:
+    """Whether nothing can hold the slot any more.
+
+    A lease that still runs, or a process whose run the server takes for dead, would give a slot back that another
+    holds by then.
+    """
+    changed = limit.updated or datetime.now(UTC)
+    return datetime.now(UTC) - changed > timedelta(seconds=2 * LEASE_SECONDS) and not run_ids(psutil.process_iter())
 
 
 def _runs() -> bool:

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import psutil
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from deployments.automations import automations, ensure_automations
-from deployments.catalogue import catalogue, deploy
+from deployments.catalogue import SERVED, catalogue, deploy
 from deployments.pools import POOLS, ensure_pools
 from deployments.runs import Rescue, give_back, run_ids
 from deployments.schedules import Retraining, put_schedule
@@ -39,6 +39,7 @@ class Launch:
         self.supervisor = Supervisor(root, {}, say)
         self._root, self._wish, self._say = root, wish, say
         self._settings = ExitStack()
+        self._taken_over = False
 
     def up(self) -> None:
         """Starts all services and puts on the server what it lacks.
@@ -50,11 +51,12 @@ class Launch:
         server = find_server(self._wish.port)
         self.layout = layout = Layout(self._root, server, self._wish)
         self.supervisor.environment = layout.environment()
-        end([process for name, process in earlier.items() if name != "server" or not server.version])
-        for port, option in ((layout.pages, "--pages-port"), (layout.tensorboard, "--tensorboard-port")):
-            if port:
-                require_free(port, option)
+        ports = {"pages": (layout.pages, "--pages-port"), "tensorboard": (layout.tensorboard, "--tensorboard-port")}
+        _require_free(one for name, one in ports.items() if name not in earlier)
         self._settings.enter_context(temporary_settings({PREFECT_API_URL: server.api}))
+        self._taken_over = True
+        end([process for name, process in earlier.items() if name != "server" or not server.version])
+        _require_free(ports.values())
         if server.version:
             self._use(server, earlier)
         else:
@@ -63,18 +65,23 @@ class Launch:
         self._start_rest()
 
     def down(self) -> None:
-        """Ends everything; runs that are under way are given back to the server, which starts them again next time."""
+        """Ends everything; runs that are under way are given back to the server, which starts them again next time.
+
+        Where `up` failed before it took anything over, what an earlier supervisor left behind stays as it is.
+        """
+        if not self._taken_over:
+            return
         begun = run_ids(marked(self._root, but=set()))
         self.supervisor.stop_workers()
-        with suppress(Exception):  # the server may be gone; then the automations find the runs
-            for name in give_back(begun):
+        with suppress(Exception):  # the terminal may be gone too
+            for name in give_back(begun) if begun else []:
                 self._say(f"{name}: goes on at the next start")
         self.supervisor.stop()
         self._settings.close()
 
     def watch(self) -> None:
         """Starts again what ends, services and runs, until an exception ends it."""
-        rescue = Rescue(worker_name(self._root), lambda: run_ids(marked(self._root, but=set())))
+        rescue = Rescue(worker_name(self._root), lambda: marked(self._root, but=set()))
         due = 0.0
         while True:
             self.supervisor.look()
@@ -129,7 +136,7 @@ class Launch:
         new = ensure_automations()
         self._tell("Automations", f"{len(automations())} that start crashed runs again", new)
         new = deploy()
-        self._tell("Deployments", f"{len(catalogue())} flows", new)
+        self._tell("Deployments", f"{len(SERVED)} flows", new)
 
     def _start_rest(self) -> None:
         layout = self.layout
@@ -144,3 +151,9 @@ class Launch:
 
     def _tell(self, name: str, what: str, new: list[str] | None = None) -> None:
         self._say(f"{name:12} {what}" + (f" ({len(new)} new)" if new else ""))
+
+
+def _require_free(ports: Iterable[tuple[int | None, str]]) -> None:
+    for port, option in ports:
+        if port:
+            require_free(port, option)

@@ -59,7 +59,10 @@ def ensure_pools(gpus: int | None = None) -> list[str]:
 
 def _gpu_slots(client: SyncPrefectClient) -> int:
     """GPUs of all machines, by their slots (`tasks.slots`); at least one."""
-    return max(1, sum("-gpu-" in limit.name for limit in client.read_global_concurrency_limits(limit=200)))
+    names: list[str] = []
+    while page := client.read_global_concurrency_limits(limit=200, offset=len(names)):  # it gives no more at once
+        names += [limit.name for limit in page]
+    return max(1, sum("-gpu-" in name for name in names))
 
 
 def _read(client: SyncPrefectClient, name: str) -> WorkPool | None:

@@ -48,6 +48,9 @@ def promote(choice: Choice | None, changes: tuple[str, ...], note: str, **where:
     settings = settings_of_next_try(place, plan, changes) if changes else ()
     title = f"Round {standing.candidate.round} of {plan.name}"
     click.echo(f"{title}\n\n{plain(standing)}\n\nReport: {place.study(plan.name).report}")
+    if standing.is_champion and choice == "reject":
+        undo = shlex.join([PROGRAM, "rollback", str(where["workspace"])])
+        raise click.UsageError(f"{title} is the champion already; bring back the one before it with: {undo}")
     if standing.is_champion and not changes:
         click.echo(f"{title} is the champion: {_lora(place)}")
         return
@@ -106,9 +109,17 @@ def _asked(workspace: Path, note: str) -> tuple[Choice, tuple[str, ...], str]:
         )
     choice: Choice = click.prompt("Decision", type=click.Choice(get_args(Choice)))
     again = choice == "try again"
-    changes = click.prompt("What to change, e.g. training.epochs=30 (several with spaces)") if again else ""
+    what = "What to change, e.g. training.epochs=30 (several with spaces)"
+    changes: tuple[str, ...] = click.prompt(what, value_proc=_words) if again else ()
     note = note or click.prompt("Note", default="", show_default=False)
-    return choice, tuple(shlex.split(changes)), note
+    return choice, changes, note
+
+
+def _words(typed: str) -> tuple[str, ...]:
+    try:
+        return tuple(shlex.split(typed))
+    except ValueError as error:
+        raise click.BadParameter(f"{typed}: {error}") from error
 
 
 def _at_a_terminal() -> bool:

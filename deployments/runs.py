@@ -5,7 +5,7 @@ died is lost, and then only the machine that knows its processes can tell.
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -14,15 +14,17 @@ import psutil
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import (
     FlowRunFilter,
+    FlowRunFilterEndTime,
     FlowRunFilterState,
     FlowRunFilterStateType,
     FlowRunFilterTags,
 )
 from prefect.client.schemas.objects import FlowRun, StateType
-from prefect.exceptions import ObjectNotFound
-from prefect.states import AwaitingRetry
+from prefect.client.schemas.sorting import FlowRunSort
+from prefect.states import AwaitingRetry, Cancelled
 
 from deployments.catalogue import TAG
+from deployments.supervisor import end
 from tasks.restarts import RESTARTS
 
 _RUN = "PREFECT__FLOW_RUN_ID"
@@ -30,6 +32,8 @@ _WORKER = "prefect.worker.name"
 HANDS_OFF = timedelta(seconds=60)
 _KILLED = re.compile(r"status code:? (-9|-15|137|143)\b")
 _LONG_AGO = timedelta(days=1)
+_PAGE = 200
+"""Runs in one answer of the server; it gives no more."""
 
 
 def run_ids(processes: Iterable[psutil.Process]) -> set[UUID]:
@@ -42,13 +46,17 @@ def run_ids(processes: Iterable[psutil.Process]) -> set[UUID]:
 
 
 def give_back(runs: Iterable[UUID]) -> list[str]:
-    """Offers runs whose processes were ended to the workers again; returns the names of those that had not ended."""
+    """Offers runs whose processes were ended to the workers again; returns the names of those that had not ended.
+
+    One that its worker has called crashed meanwhile had not: its process was there a moment ago. One that the server
+    cannot be asked about is left to its automations.
+    """
     names = []
     with get_client(sync_client=True) as client:
         for identity in runs:
-            with suppress(ObjectNotFound):
+            with suppress(Exception):
                 run = client.read_flow_run(identity)
-                if run.state and (run.state.is_running() or run.state.is_pending()):
+                if run.state and (run.state.is_running() or run.state.is_pending() or run.state.is_crashed()):
                     _again(client, run)
                     names.append(run.name)
     return names
@@ -57,14 +65,20 @@ def give_back(runs: Iterable[UUID]) -> list[str]:
 class Rescue:
     """Starts again what died unseen: runs of a worker that should have a process and have none, or stayed crashed.
 
+    It also cancels for a worker that was restarted: only the one that started a process would end it.
+
     Args:
         worker: the worker's name.
-        alive: the runs that have a process; asked after the server, so that a run that began meanwhile is among them.
-        hands_off: for so long the automations may restart a crashed run, and a new one may have no process yet.
+        processes: those that may be of its runs; asked for after the server, so that a run that began meanwhile is
+            among them.
+        hands_off: for so long the automations may restart a crashed run, a new one may have no process yet, and a
+            worker may take to cancel one.
     """
 
-    def __init__(self, worker: str, alive: Callable[[], set[UUID]], hands_off: timedelta = HANDS_OFF) -> None:
-        self._worker, self._alive, self._hands_off = worker, alive, hands_off
+    def __init__(
+        self, worker: str, processes: Callable[[], Sequence[psutil.Process]], hands_off: timedelta = HANDS_OFF
+    ) -> None:
+        self._worker, self._processes, self._hands_off = worker, processes, hands_off
         self._missing: set[UUID] | None = None
 
     def look(self) -> list[str]:
@@ -76,10 +90,14 @@ class Rescue:
         names, missing = [], set()
         with get_client(sync_client=True) as client:
             mine = [run for run in _unfinished(client) if run.labels.get(_WORKER) == self._worker]
-            alive = self._alive()
+            processes = self._processes()
+            alive = run_ids(processes)
             for listed in mine:
                 # A run that ended meanwhile told the server so before its process went.
                 run = client.read_flow_run(listed.id)
+                if _is_not_cancelled(run, self._hands_off):
+                    end([process for process in processes if run.id in run_ids([process])])
+                    client.set_flow_run_state(run.id, Cancelled(message="its worker did not end it"), force=True)
                 lost = run.id not in alive and _has_begun(run, self._hands_off)
                 if _is_forgotten(run, self._hands_off) or (lost and (self._missing is None or run.id in self._missing)):
                     _again(client, run)
@@ -91,9 +109,28 @@ class Rescue:
 
 
 def _unfinished(client: SyncPrefectClient) -> list[FlowRun]:
-    states = FlowRunFilterStateType(any_=[StateType.PENDING, StateType.RUNNING, StateType.CRASHED])
-    chosen = FlowRunFilter(tags=FlowRunFilterTags(all_=[TAG]), state=FlowRunFilterState(type=states))
-    return client.read_flow_runs(flow_run_filter=chosen, limit=200)
+    under_way = _in_states(StateType.PENDING, StateType.RUNNING, StateType.CANCELLING)
+    crashed = _in_states(StateType.CRASHED)
+    crashed.end_time = FlowRunFilterEndTime(after_=datetime.now(UTC) - _LONG_AGO)
+    return [*_all(client, under_way), *_all(client, crashed)]
+
+
+def _in_states(*states: StateType) -> FlowRunFilter:
+    state = FlowRunFilterState(type=FlowRunFilterStateType(any_=list(states)))
+    return FlowRunFilter(tags=FlowRunFilterTags(all_=[TAG]), state=state)
+
+
+def _all(client: SyncPrefectClient, chosen: FlowRunFilter) -> list[FlowRun]:
+    found: list[FlowRun] = []
+    while page := client.read_flow_runs(
+        flow_run_filter=chosen, sort=FlowRunSort.ID_DESC, limit=_PAGE, offset=len(found)
+    ):
+        found += page
+    return found
+
+
+def _is_not_cancelled(run: FlowRun, hands_off: timedelta) -> bool:
+    return run.state is not None and run.state.is_cancelling() and _age(run) > hands_off
 
 
 def _has_begun(run: FlowRun, hands_off: timedelta) -> bool:

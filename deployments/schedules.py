@@ -2,10 +2,13 @@
 
 import os
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
+from zoneinfo import available_timezones
 
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import DeploymentScheduleCreate
@@ -22,7 +25,7 @@ class Retraining:
     """When a workspace is trained again.
 
     Attributes:
-        workspace: as the form takes it: relative to the root, or absolute.
+        workspace: as the form takes it: relative to the root, or an address.
         cron: a cron line; the photographs need not have changed.
         minutes: how often to look whether the photographs have changed.
         timezone: in which `cron` is read.
@@ -91,8 +94,16 @@ def put_schedule(retraining: Retraining) -> bool:
 
 
 def local_timezone() -> str:
-    """The IANA name of this machine's time zone; UTC where it cannot be told."""
-    if name := os.environ.get("TZ", "").lstrip(":"):
-        return name
-    _, zoneinfo, name = os.path.realpath("/etc/localtime").partition("zoneinfo/")
-    return name if zoneinfo else "UTC"
+    """The IANA name of this machine's time zone.
+
+    Raises:
+        ConfigError: it cannot be told.
+    """
+    place = os.environ.get("TZ", "").lstrip(":") or "/etc/localtime"
+    if Path(place).is_absolute():
+        if sys.platform != "win32" and not Path(place).exists():
+            return "UTC"  # as the C library has it
+        place = os.path.realpath(place).partition("zoneinfo/")[2]
+    if place in available_timezones():
+        return place
+    raise ConfigError("the name of this machine's time zone cannot be told; give it: --timezone Europe/Berlin")

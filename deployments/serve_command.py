@@ -47,6 +47,8 @@ def serve(
         raise click.UsageError("--retrain belongs with --cron or --when-changed")
     from deployments.schedules import Retraining, local_timezone
 
+    root = root.absolute()
+    workspace = workspace and _below(root, workspace)
     wanted = []
     if workspace and cron:
         wanted.append(Retraining(workspace, cron=cron, timezone=timezone or local_timezone()))
@@ -54,7 +56,6 @@ def serve(
         wanted.append(Retraining(workspace, minutes=when_changed))
     for retraining in wanted:
         retraining.schedule()  # a mistake is told before anything starts
-    root = root.absolute()
     with _alone(root), _ends_by_signals():
         from deployments.launch import Launch
         from deployments.services import Wish
@@ -74,20 +75,44 @@ def serve(
     click.echo("Stopped.")
 
 
+def _below(root: Path, workspace: str) -> str:
+    """The workspace as the form takes it, relative to the root; an address stays.
+
+    Raises:
+        ConfigError: it is not there, or lies elsewhere.
+    """
+    from lora_core.storage.places import is_url, local_folder
+
+    if is_url(workspace) and local_folder(workspace) is None:
+        return workspace
+    named = local_folder(workspace) or Path(workspace)
+    places = dict.fromkeys(((root / named).resolve(), named.resolve()))
+    found = next((place for place in places if (place / "experiment.yaml").is_file()), None)
+    if found is None:
+        looked = " and ".join(map(str, places))
+        raise ConfigError(f"--retrain {workspace}: there is no experiment.yaml in {looked}; name a workspace")
+    if not found.is_relative_to(root.resolve()):
+        raise ConfigError(f"--retrain {workspace} lies outside of {root}, which is served; serve a folder above it")
+    return found.relative_to(root.resolve()).as_posix()
+
+
 class _Ended(BaseException):
     """The user or the system wants an end."""
 
 
 @contextmanager
 def _ends_by_signals() -> Iterator[None]:
-    """Ctrl-C, SIGTERM and a closed terminal raise `_Ended`."""
+    """Ctrl-C, SIGTERM and a closed terminal raise `_Ended`, the first of them only; the block may let it pass."""
 
     def end(*_: object) -> None:
+        _deaf()
         raise _Ended
 
     before = {number: signal.signal(number, end) for number in _signals()}
     try:
         yield
+    except _Ended:
+        pass
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -108,13 +108,17 @@ def require_version(api: str, version: str) -> None:
     Raises:
         ResourceError: it is.
     """
-    found = tuple(int(part) for part in version.split("+")[0].split(".")[:3] if part.isdigit())
-    if found < OLDEST:
+    if release(version) < OLDEST:
         wanted = ".".join(map(str, OLDEST))
         raise ResourceError(
             f"the Prefect server {api} has version {version}, and {wanted} is the oldest that works; upgrade it with: "
             f"pip install 'prefect>={wanted}'"
         )
+
+
+def release(version: str) -> tuple[int, ...]:
+    """The numbers of a version, for comparison; none where it is no version."""
+    return tuple(int(part) for part in version.split("+")[0].split(".")[:3] if part.isdigit())
 
 
 def _authorisation() -> dict[str, str]:

@@ -1,23 +1,28 @@
 """The processes of `photo-enhancer serve`: what each runs, with which environment, and whether it answers."""
 
+import hashlib
 import os
 import platform
 import socket
 import sys
 import urllib.error
 import urllib.request
+import uuid
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 
 from prefect.client.orchestration import get_client
 from prefect.exceptions import ObjectNotFound
+from prefect.settings import get_current_settings
 
 from deployments.catalogue import RUN_SETTINGS
 from deployments.pools import GPU, LIGHT
 from deployments.server import HOST, Server
 from deployments.supervisor import Service
 from lora_core.errors import ResourceError
+from lora_core.files import write_text
 from tasks.root import ROOT
 
 LEASES = "prefect.server.concurrency.lease_storage.filesystem"
@@ -146,8 +151,21 @@ def _module(name: str, *arguments: str) -> list[str]:
 
 
 def worker_name(root: Path) -> str:
-    """A worker's name on the server: the machine and the folder."""
-    return f"{platform.node() or 'localhost'} {root.name}"
+    """A worker's name on the server: the machine and the folder, with what tells them from others of the same names.
+
+    The same after a restart, for the runs of a dead worker are found by its name.
+    """
+    mark = hashlib.sha256(f"{_installation(get_current_settings().home)} {root}".encode()).hexdigest()[:8]
+    return f"{platform.node() or 'localhost'} {root.name} {mark}"
+
+
+@cache
+def _installation(home: Path) -> str:
+    """An id beside Prefect's own files: containers on two machines may have one host name and one folder."""
+    file = home / "photo-enhancer-id"
+    if not file.exists():
+        write_text(file, uuid.uuid4().hex)
+    return file.read_text(encoding="utf-8")
 
 
 def require_free(port: int, option: str) -> None:

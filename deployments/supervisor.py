@@ -136,16 +136,28 @@ class Supervisor:
         for name, (when, before) in list(self._due.items()):
             if now >= when:
                 del self._due[name]
-                self._launch(before.service, wait=before.wait)
+                self._launch_again(name, before)
         for child in list(self._children.values()):
             if (how := child.ended()) is None:
                 continue
             name = child.service.name
             del self._children[name]
-            child.wait = 0.0 if now - child.started >= LASTED else min(LONGEST_WAIT, max(1.0, 2 * child.wait))
+            child.wait = 0.0 if now - child.started >= LASTED else _longer(child.wait)
             self._due[name] = (now + child.wait, child)
             soon = f"in {child.wait:.0f} s" if child.wait else "at once"
             self.say(f"{name} ended ({how}); it starts again {soon}. Its log: {self.log(name)}")
+
+    def _launch_again(self, name: str, before: _Child) -> None:
+        """Starts what is due; a disk that is full for a while must not end the others."""
+        try:
+            self._launch(before.service, wait=before.wait)
+        except (OSError, ResourceError) as error:
+            if name in self._children:  # it runs, but serve.json does not say so
+                self.say(f"{self.folder / 'serve.json'} could not be written: {error}")
+                return
+            before.wait = _longer(before.wait)
+            self._due[name] = (time.monotonic() + before.wait, before)
+            self.say(f"{name} could not be started ({error}); again in {before.wait:.0f} s")
 
     def stop_workers(self) -> None:
         """Ends the services whose processes may outlive them, with those processes."""
@@ -206,6 +218,10 @@ class Supervisor:
         text = self.log(name).read_text(encoding="utf-8", errors="replace").split("\n")
         last = next((line.strip() for line in reversed(text) if line.strip()), "it said nothing")
         return f"{last} (its log: {self.log(name)})"
+
+
+def _longer(wait: float) -> float:
+    return min(LONGEST_WAIT, max(1.0, 2 * wait))
 
 
 # A terminal sends Ctrl-C to all its processes; these must end in our order, not in its.

@@ -3,18 +3,19 @@
 import logging
 import time
 from collections.abc import Sequence
-from typing import Any, cast
+from contextlib import suppress
+from typing import Any
 from uuid import uuid4
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun, State
-from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
 from prefect.runtime import flow_run
 from prefect.settings import get_current_settings
 from prefect.states import Cancelling
 
 from lora_core.errors import ConfigError, TrainingError
+from tasks.runs import patiently, start_run
 
 DEPLOYMENT = "round/round"
 POLL_SECONDS = 5.0
@@ -37,7 +38,7 @@ def require_deployment(parallel: int) -> None:
         raise ConfigError(f"tuning.parallel is {parallel}, which needs a Prefect server that stays; {way_out}")
     try:
         with get_client(sync_client=True) as client:
-            client.read_deployment_by_name(DEPLOYMENT)
+            patiently(lambda: client.read_deployment_by_name(DEPLOYMENT))
     except ObjectNotFound as error:
         raise ConfigError(
             f"tuning.parallel is {parallel}, and the server has no deployment {DEPLOYMENT}; {way_out}"
@@ -54,17 +55,17 @@ def run_rounds(rounds: Sequence[dict[str, Any]], keys: Sequence[str]) -> None:
     Raises:
         TrainingError: one did not complete; the others have ended too.
     """
-    here = flow_run.id or uuid4()
+    here = flow_run.root_flow_run_id or uuid4()  # the loop may be a subflow, which gets another id at each start
+    started: list[FlowRun] = []
     with get_client(sync_client=True) as client:
-        started = [
-            cast(FlowRun, run_deployment(DEPLOYMENT, parameters=said, timeout=0, idempotency_key=f"{here} {key}"))
-            for said, key in zip(rounds, keys, strict=True)
-        ]
         try:
+            for said, key in zip(rounds, keys, strict=True):
+                started.append(start_run(DEPLOYMENT, said, f"{here} {key}"))
             ended = [_wait(client, run) for run in started]
         except BaseException:
-            if _is_cancelled(client):
-                _cancel(client, started)
+            with suppress(Exception):  # the first error is the one to tell
+                if _is_cancelled(client):
+                    _cancel(client, started)
             raise
     failed = [f"{run.name}: {state.name}: {state.message}" for run, state in ended if not state.is_completed()]
     if failed:
@@ -74,7 +75,7 @@ def run_rounds(rounds: Sequence[dict[str, Any]], keys: Sequence[str]) -> None:
 def _wait(client: SyncPrefectClient, run: FlowRun) -> tuple[FlowRun, State[Any]]:
     crashed_at: float | None = None
     while True:
-        state = client.read_flow_run(run.id).state
+        state = patiently(lambda: client.read_flow_run(run.id)).state
         assert state is not None
         if not state.is_crashed():
             crashed_at = None
@@ -89,10 +90,11 @@ def _wait(client: SyncPrefectClient, run: FlowRun) -> tuple[FlowRun, State[Any]]
 
 def _is_cancelled(client: SyncPrefectClient) -> bool:
     """Whether a person cancelled the loop; a loop that is only killed leaves its rounds to its next start."""
-    if flow_run.id is None:
-        return False
-    state = client.read_flow_run(flow_run.id).state
-    return state is not None and (state.is_cancelling() or state.is_cancelled())
+    for run in {flow_run.id, flow_run.root_flow_run_id} - {None}:
+        state = client.read_flow_run(run).state
+        if state is not None and (state.is_cancelling() or state.is_cancelled()):
+            return True
+    return False
 
 
 def _cancel(client: SyncPrefectClient, runs: Sequence[FlowRun]) -> None:

@@ -16,14 +16,14 @@ from flows.promotion_form import PromotionForm, form
 from lora_core.errors import ConfigError
 from lora_core.experiment import Experiment, PresetName
 from lora_core.promotion.command import command_line
+from lora_core.promotion.decisions import Decision, decision_of_run, remember
 from lora_core.workspace import Workspace
-from tasks.promote import carry_out, earlier_forms, publish_candidate, recall_decision, remember, weigh
+from tasks.promote import carry_out, earlier_forms, publish_candidate, weigh
 from tasks.report import report
 from tasks.restarts import refuse_endless_restarts
 from tasks.storage import publish
 
 if TYPE_CHECKING:
-    from lora_core.promotion.decisions import Decision
     from lora_core.promotion.standing import Standing
 
 logger = logging.getLogger(__name__)
@@ -51,12 +51,12 @@ def promote_flow(
     said = {"workspace": workspace, "experiment": experiment, "preset": preset, "overrides": overrides}
     run = _run_of_a_deployment(said)
     place, plan = settle(workspace, experiment, preset, overrides)
-    decision = recall_decision(place, plan, run)
+    decision = decision_of_run(place.study(plan.name), run)
     if decision is None:
         standing = weigh(place, plan)
         if standing.is_champion:
             return f"Round {standing.candidate.round} of {plan.name} is the champion already."
-        decision = remember(place, plan, _ask(place, plan, standing, run))
+        decision = remember(place.study(plan.name), _ask(place, plan, standing, run))
     done = carry_out(place, plan, decision, said)
     logger.info("%s", done)
     report(place, plan)
@@ -64,7 +64,7 @@ def promote_flow(
     return done
 
 
-def _ask(workspace: Workspace, experiment: Experiment, standing: "Standing", run: str) -> "Decision":
+def _ask(workspace: Workspace, experiment: Experiment, standing: "Standing", run: str) -> Decision:
     """Suspends the run until there is an answer that can be carried out.
 
     A form is known by its key: when the run goes on, those that were answered answer at once. The key names candidate
@@ -89,7 +89,7 @@ def _ask(workspace: Workspace, experiment: Experiment, standing: "Standing", run
 
 def _decision(
     workspace: Workspace, experiment: Experiment, standing: "Standing", answer: PromotionForm, run: str
-) -> "Decision":
+) -> Decision:
     """The answer as a decision. Raises ConfigError where its overrides cannot be carried out."""
     from dataclasses import replace
 

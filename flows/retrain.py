@@ -12,9 +12,15 @@ from flows.parameters import Place, settle
 from flows.tuning import tuning_flow
 from lora_core.experiment import PresetName
 from lora_core.promotion import Promotion
-from lora_core.retraining import When
+from lora_core.retraining import (
+    When,
+    begin_retraining,
+    end_retraining,
+    only_retraining,
+    plan_retraining,
+    still_changing,
+)
 from tasks.restarts import refuse_endless_restarts
-from tasks.retrain import begin_retraining, end_retraining, only_retraining, plan_retraining, still_changing
 from tasks.storage import publish
 
 logger = logging.getLogger(__name__)

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from time import monotonic
 from typing import Any
 
 from prefect import flow
@@ -54,7 +53,6 @@ def tuning_flow(
             same test photographs with significance, or when a person says so (ask).
     """
     refuse_endless_restarts()
-    started = monotonic()
     said = {"workspace": workspace, "experiment": experiment, "preset": preset, "overrides": overrides}
     place, plan = settle(workspace, experiment, preset, overrides)
     require_deployment(plan.tuning.parallel)
@@ -69,7 +67,7 @@ def tuning_flow(
             for sentence in result["advice"]:
                 logger.info(sentence)
             results.append(result)
-        stop = why_stop(plan, results, (monotonic() - started) / 60)
+        stop = why_stop(place, plan, results)
         show(results, stop)
     logger.info("Stopped: %s", stop)
     crown(place, plan, promotion, said)

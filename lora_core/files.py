@@ -95,6 +95,11 @@ def read_json(path: Path) -> Any:
         raise DataError(f"cannot read {path}: {error}") from error
 
 
+def finished_files(folder: Path, suffix: str) -> list[Path]:
+    """Files that end in `suffix`, by name; not those that `whole_file` is writing, or left where it was killed."""
+    return sorted(path for path in folder.glob(f"*{suffix}") if not path.name.startswith("."))
+
+
 def write_with(path: Path, write: Callable[[Path], object]) -> None:
     """Lets a library write to a temporary name, then puts the file in place."""
     with whole_file(path) as temporary:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lora_core.errors import DataError
-from lora_core.files import read_json, value_digest, write_json
+from lora_core.files import finished_files, read_json, value_digest, write_json
 from lora_core.workspace import StudyFolder
 
 Outcome = Literal["win", "loss", "tie"]
@@ -98,7 +98,7 @@ def read_judgements(study: StudyFolder) -> list[Judgement]:
     Raises:
         DataError: a file is damaged.
     """
-    return [_read(path) for path in sorted(study.judgements.glob("*.json"))]
+    return [_read(path) for path in finished_files(study.judgements, ".json")]
 
 
 def write_judgement(study: StudyFolder, judgement: Judgement) -> bool:

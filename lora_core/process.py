@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
@@ -199,7 +199,8 @@ def _end(child: subprocess.Popen) -> None:
     except psutil.NoSuchProcess:
         return
     for process in family:
-        process.terminate()
+        with suppress(psutil.NoSuchProcess):
+            process.terminate()
     for process in psutil.wait_procs(family, timeout=5)[1]:
         process.kill()
     child.wait()

@@ -7,10 +7,13 @@ is, one that was interrupted goes on, and what is new becomes a study of its own
 import os
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
+
+from filelock import FileLock, Timeout
 
 from lora_core.data.pairs import (
     dataset_digest,
@@ -73,6 +76,22 @@ def photographs_digest(workspace: Workspace, experiment: Experiment) -> str:
     else:
         parts = training_photographs(workspace, experiment)[0], held_out_photographs(workspace, experiment)
     return value_digest([pairs_digest(part, workspace) for part in (*parts, prior_pairs(workspace, experiment))])
+
+
+@contextmanager
+def only_retraining(workspace: Workspace) -> Iterator[bool]:
+    """Yields whether no other process retrains in this workspace; the others cannot begin until the block ends."""
+    workspace.output.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(workspace.output / ".retraining.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
 
 
 def still_changing(workspace: Workspace, experiment: Experiment, minutes: float) -> Path | None:

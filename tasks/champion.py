@@ -1,12 +1,10 @@
 """The study's winner to the champion, by a rule or by asking a person."""
 
 import logging
-from typing import Any, cast
+from typing import Any
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import FlowRun
-from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import get_current_settings
 
@@ -15,6 +13,7 @@ from lora_core.files import value_digest
 from lora_core.promotion import Promotion
 from lora_core.promotion.command import command_line
 from lora_core.workspace import Workspace
+from tasks.runs import start_run
 
 logger = logging.getLogger(__name__)
 
@@ -59,13 +58,9 @@ def start_deployment(name: str, parameters: dict[str, Any], key: str) -> bool:
     """
     if get_current_settings().api.url is None:
         return False  # the server of one command ends with it
-    plain = {name: value for name, value in parameters.items() if value is not None}
-    plain = {
-        name: value if isinstance(value, bool | int | list | tuple) else str(value) for name, value in plain.items()
-    }
     try:
-        run = cast(FlowRun, run_deployment(name, parameters=plain, timeout=0, as_subflow=False, idempotency_key=key))
+        run = start_run(name, parameters, key, as_subflow=False)
     except ObjectNotFound:
         return False
-    logger.info("Started %s: %s", name, run.name)
+    logger.info("%s: %s", name, run.name)
     return True

@@ -62,32 +62,20 @@ def earlier_forms(run: str, shown: str) -> bool:
     return bool(answered) and not any(key.startswith(f"suspended-{shown}-") for key in answered)
 
 
-@task(name="recall the decision", cache_policy=NO_CACHE)
-def recall_decision(workspace: Workspace, experiment: Experiment, run: str) -> "Decision | None":
-    """What this flow run was told before it was interrupted."""
-    from lora_core.promotion.decisions import decision_of_run
-
-    return decision_of_run(workspace.study(experiment.name), run)
-
-
-@task(name="remember the decision", cache_policy=NO_CACHE)
-def remember(workspace: Workspace, experiment: Experiment, decision: "Decision") -> "Decision":
-    """Stores the decision with the study."""
-    from lora_core.promotion import decisions
-
-    return decisions.remember(workspace.study(experiment.name), decision)
-
-
 @task(name="carry out the decision", cache_policy=NO_CACHE)
 def carry_out(workspace: Workspace, experiment: Experiment, decision: "Decision", said: dict[str, Any]) -> str:
     """Promotes, or starts another try; doing it again changes nothing. Says what was done."""
     from lora_core.promotion.carrying import approve, hand_on
+    from lora_core.promotion.versions import present_champion
 
+    candidate = f"Round {decision.round} of {decision.study}"
     if decision.choice == "reject":
-        return f"Round {decision.round} of {decision.study} was rejected; the champion stays."
+        return f"{candidate} was rejected; the champion stays."
     if decision.choice == "approve":
         version = approve(workspace, experiment, decision)
-        return f"Round {decision.round} of {decision.study} is the champion now: {version.folder}"
+        if version == present_champion(workspace):
+            return f"{candidate} is the champion now: {version.folder}"
+        return f"{candidate} was approved and became the champion; what has replaced it since stays."
     hand_on(workspace, experiment, decision)
     next_try = {**said, "overrides": [*said["overrides"], *decision.overrides]}
     key = f"try-again-{decision.digest[:32]}"

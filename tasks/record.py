@@ -30,8 +30,9 @@ def record(workspace: Workspace, experiment: Experiment, number: int, result: di
 
 
 @task(name="consider stopping", cache_policy=NO_CACHE)
-def why_stop(experiment: Experiment, results: list[dict[str, Any]], minutes: float) -> str | None:
+def why_stop(workspace: Workspace, experiment: Experiment, results: list[dict[str, Any]]) -> str | None:
     """Why no further round follows, in words; None where one does."""
+    from lora_core.tuning.costs import minutes_of
     from lora_core.tuning.stopping import stop_reason
 
-    return stop_reason(experiment, results, minutes)
+    return stop_reason(experiment, results, minutes_of(workspace, experiment, results))

@@ -1,6 +1,7 @@
-"""The folder below which a served worker's workspaces lie, PHOTO_ENHANCER_ROOT, and nothing outside of it.
+"""PHOTO_ENHANCER_ROOT, the folder below which a served worker's workspaces, experiment files and recipes lie.
 
-What a form says becomes a path, so a worker that serves others keeps to its root; the command line has none.
+What a form says becomes a path, so a worker that serves others writes below its root alone; the command line has none.
+What is only read, photographs to copy, bases and weights, may lie elsewhere.
 """
 
 import os

@@ -30,7 +30,7 @@ def gpu_slot(count: int = 1) -> Iterator[None]:
     """Holds slots of this host for the block, whose processes then see those GPUs alone.
 
     Without a server that stays there are no slots: its processes know of no others. A limit that is missing on the
-    server is created. A renewal that fails does not end the work: a long training must outlive a server that restarts.
+    server is created. Neither a server that is starting again nor a renewal that fails ends the work.
 
     Args:
         count: GPUs that the work uses; at most all that the host has are taken.
@@ -38,7 +38,6 @@ def gpu_slot(count: int = 1) -> Iterator[None]:
     if get_current_settings().api.url is None:
         yield
         return
-    ensure_slots()
     names = slot_names()
     size = min(count, len(names))
     groups = [range(first, first + size) for first in range(len(names) - size + 1)]
@@ -76,18 +75,21 @@ def _first_free(held: ExitStack, names: Sequence[str], groups: Sequence[Sequence
             if _take(held, [names[index] for index in group]):
                 return group
         if not told:
-            logger.info("Waiting for a GPU: %s in use", "all slots of this host are" if names[1:] else f"{names[0]} is")
+            logger.info("Waiting for a GPU: %s", ", ".join(names))
             told = True
         time.sleep(POLL_SECONDS)
 
 
 def _take(held: ExitStack, names: list[str]) -> bool:
-    """Whether the slots were free, or the server could be asked at all."""
+    """Whether the slots were free; where nothing answers, the server may be starting again."""
     slots = concurrency(
         names, strict=True, max_retries=0, lease_duration=LEASE_SECONDS, raise_on_lease_renewal_failure=False
     )
     try:
+        ensure_slots()
         held.enter_context(slots)
+    except httpx.TransportError:
+        return False
     except ConcurrencySlotAcquisitionError as error:
         cause = error.__cause__
         taken = isinstance(cause, httpx.HTTPStatusError) and cause.response.status_code == _LOCKED

@@ -41,7 +41,10 @@ SETTINGS = (
 )
 VICTIMS = ("training or sweep", "flow", "worker", "server", "machine")
 WEIGHTS = (8, 6, 4, 4, 2)
+WHOLE = ("round-*/training/states/images-*/*.json", "round-*/checkpoints/*/*.safetensors", "cells/*/*.png")
 TIMEOUT = 3600.0
+STUCK = 120.0
+"""Seconds without progress after which the next kill comes all the same."""
 
 
 class Stage(Served):
@@ -85,7 +88,7 @@ class Watch(threading.Thread):
     def run(self) -> None:
         """Looks several times a second."""
         while not self.over.wait(0.3):
-            for pattern in ("round-*/training/states/*/", "round-*/checkpoints/*/*.safetensors", "cells/*/*.png"):
+            for pattern in WHOLE:
                 for path in self.study.glob(pattern):
                     try:
                         self.written[str(path.relative_to(self.study))].add(path.stat().st_mtime_ns)
@@ -149,19 +152,30 @@ def kill(stage: Stage, chance: random.Random) -> str | None:
     return kind if victims else None
 
 
-def torment(stage: Stage, run: str, kills: int, chance: random.Random) -> Counter[str]:
-    """Kills until the loop has ended, at most as often as asked; then waits."""
+def torment(stage: Stage, run: str, kills: int, chance: random.Random, watch: Watch) -> Counter[str]:
+    """Kills until the loop has ended, at most as often as asked; then waits.
+
+    Most kills come some seconds after the loop went on from the last one, which spreads them over all its rounds; one
+    in four comes at once, into whatever is just starting again.
+    """
     counts: Counter[str] = Counter()
     began = time.monotonic()
     state = ""
     while state not in ("Completed", "Failed", "Cancelled"):
-        pause = chance.uniform(2, 20)
-        time.sleep(pause)
+        if chance.random() < 0.75:
+            seen, end = len(watch.written), time.monotonic() + STUCK
+            while len(watch.written) <= seen and time.monotonic() < end and state_of(run)[0] != "Completed":
+                time.sleep(1)
+        time.sleep(chance.uniform(1, 10))
         if time.monotonic() - began > TIMEOUT:
             raise SystemExit(f"chaos: the loop did not end within {TIMEOUT:.0f} s; it is {state}")
         if counts.total() < kills and (kind := kill(stage, chance)):
             counts[kind] += 1
-            print(f"{time.monotonic() - began:6.0f} s  kill {counts.total():2}  {kind:18} run was {state}", flush=True)
+            at = f"round {len(list(watch.study.glob('round-*'))) - 1}"
+            print(
+                f"{time.monotonic() - began:6.0f} s  kill {counts.total():2}  {kind:18} {at}, run was {state}",
+                flush=True,
+            )
         state = state_of(run)[0]
     print(f"{time.monotonic() - began:6.0f} s  {state}, started {state_of(run)[1]} times", flush=True)
     if state != "Completed":
@@ -201,7 +215,7 @@ def main() -> int:
     watch = Watch(workspace.study("chaos").root)
     watch.start()
     try:
-        counts = torment(stage, start_run(stage), given.kills, random.Random(given.seed))
+        counts = torment(stage, start_run(stage), given.kills, random.Random(given.seed), watch)
         wait(lambda: not held_slots(), "the release of the slots", 300)
     finally:
         watch.over.set()

@@ -23,7 +23,8 @@ os.environ.update(
     HF_HUB_OFFLINE="1",
     TRANSFORMERS_OFFLINE="1",
     HF_HUB_DISABLE_PROGRESS_BARS="1",
-    OMP_NUM_THREADS="2",
+    # Two test processes at once have a core each; alone, one has both.
+    OMP_NUM_THREADS="1" if "PYTEST_XDIST_WORKER" in os.environ else "2",
     OMP_WAIT_POLICY="PASSIVE",  # threads that wait by spinning make torch a hundred times slower on a busy machine
     OPENCV_FOR_THREADS_NUM="2",
     POLARS_MAX_THREADS="2",

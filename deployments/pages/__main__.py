@@ -21,9 +21,11 @@ _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 def main(root: Path, port: int, host: str, allow: tuple[str, ...]) -> None:
     """Show reports, comparisons and champions of all workspaces below a folder. Nothing is written.
 
-    There is no password: listen on 127.0.0.1 alone, or put a proxy that asks for one in front.
+    There is no password: listen on 127.0.0.1 alone, or put a proxy that asks for one in front. The search history
+    of a study, which has a port of its own, is linked only where the pages listen on this machine alone.
     """
-    application = create_application(root.resolve(), (_as_named(host), *allow), Links.of_environment())
+    names = (_as_named(host), *allow)
+    application = create_application(root.resolve(), names, Links.of_environment(), studies=_is_loopback(host))
     uvicorn.run(
         application,
         host=host,
@@ -33,6 +35,13 @@ def main(root: Path, port: int, host: str, allow: tuple[str, ...]) -> None:
         server_header=False,
         timeout_graceful_shutdown=_EXIT_SECONDS,
     )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _as_named(host: str) -> str:

@@ -44,20 +44,25 @@ _HEADERS = {
 }
 
 
-def create_application(root: Path, names: Sequence[str] = (), links: Links | None = None) -> Starlette:
+def create_application(
+    root: Path, names: Sequence[str] = (), links: Links | None = None, *, studies: bool = True
+) -> Starlette:
     """The server's application.
 
     Args:
         root: folder below which the workspaces lie, resolved.
         names: further names under which browsers may reach it, besides this machine's own.
         links: addresses of the services beside it.
+        studies: whether a study's dashboard, which listens on this machine's own 127.0.0.1, is within a browser's
+            reach; else there are no links to it.
     """
-    pages = _Pages(root, links or Links(), Dashboards())
+    pages = _Pages(root, links or Links(), Dashboards() if studies else None)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         yield
-        pages.dashboards.close()
+        if pages.dashboards:
+            pages.dashboards.close()
 
     return Starlette(
         routes=[
@@ -79,7 +84,7 @@ def create_application(root: Path, names: Sequence[str] = (), links: Links | Non
 class _Pages:
     """The answers that are no files."""
 
-    def __init__(self, root: Path, links: Links, dashboards: Dashboards) -> None:
+    def __init__(self, root: Path, links: Links, dashboards: Dashboards | None) -> None:
         self.root, self.links, self.dashboards = root, links, dashboards
         self.templates = environment(_TEMPLATES, _SHARED)
         self.templates.globals.update(WORDS)
@@ -89,7 +94,13 @@ class _Pages:
         workspaces, trainings = read_shelf(self.root)
         running = any(study.begun for workspace in workspaces for study in workspace.studies)
         return self._page(
-            "home.html", workspaces=workspaces, trainings=trainings, links=self.links, root=self.root, running=running
+            "home.html",
+            workspaces=workspaces,
+            trainings=trainings,
+            links=self.links,
+            root=self.root,
+            running=running,
+            dashboards=self.dashboards is not None,
         )
 
     def card(self, request: Request) -> Response:
@@ -107,7 +118,7 @@ class _Pages:
         file = self.root / path
         if request.headers.get("sec-fetch-site") in ("cross-site", "same-site"):
             raise HTTPException(403, "Open this from the home page.")  # no other site may start processes here
-        if not may_be_read(self.root, path) or not file.is_file():
+        if self.dashboards is None or not may_be_read(self.root, path) or not file.is_file():
             raise HTTPException(404)
         if not is_installed():
             return self._page(

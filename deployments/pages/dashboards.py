@@ -11,6 +11,7 @@ from lora_core.errors import ResourceError
 
 MOST = 4
 """Dashboards at once; the one that was opened first makes room."""
+START_SECONDS = 60.0
 _END_SECONDS = 5
 
 
@@ -22,8 +23,8 @@ def is_installed() -> bool:
 class Dashboards:
     """The dashboards of one page server; they end with it, however it ends."""
 
-    def __init__(self, most: int = MOST) -> None:
-        self._most = most
+    def __init__(self, most: int = MOST, start_seconds: float = START_SECONDS) -> None:
+        self._most, self._start_seconds = most, start_seconds
         self._running: dict[Path, tuple[subprocess.Popen[str], str]] = {}
         self._lock = threading.Lock()
 
@@ -34,14 +35,14 @@ class Dashboards:
             journal: the study's `study.log`.
 
         Raises:
-            ResourceError: the dashboard does not start.
+            ResourceError: the dashboard does not start, or not in time.
         """
         with self._lock:
             child, address = self._running.get(journal, (None, ""))
             if child is None or child.poll() is not None:
                 while len(self._running) >= self._most:
                     _end(self._running.pop(next(iter(self._running)))[0])
-                self._running[journal] = child, address = _start(journal)
+                self._running[journal] = child, address = _start(journal, self._start_seconds)
             return address
 
     def close(self) -> None:
@@ -52,7 +53,7 @@ class Dashboards:
             self._running.clear()
 
 
-def _start(journal: Path) -> tuple[subprocess.Popen[str], str]:
+def _start(journal: Path, seconds: float) -> tuple[subprocess.Popen[str], str]:
     child = subprocess.Popen(
         [sys.executable, "-m", "deployments.pages.dashboard", str(journal)],
         stdin=subprocess.PIPE,
@@ -60,7 +61,10 @@ def _start(journal: Path) -> tuple[subprocess.Popen[str], str]:
         text=True,
     )
     assert child.stdout is not None
+    overdue = threading.Timer(seconds, child.kill)
+    overdue.start()
     port = child.stdout.readline().strip()  # printed when it listens; empty when it died
+    overdue.cancel()
     if not port.isdecimal():
         _end(child)
         raise ResourceError(f"optuna-dashboard does not open {journal}; the log of the page server says why")

@@ -32,13 +32,16 @@ def may_be_read(root: Path, path: str) -> bool:
         return False
     if parts[-1] == "report.html" and is_training(folder := root.joinpath(*parts[:-1])):
         return _lies_in(folder / parts[-1], folder)
-    if len(parts) >= 2 and parts[-2] == "comparisons":
-        return False
     outputs = (place for place, part in enumerate(parts[:-1]) if part == "output")
     return any(
         is_workspace(folder := root.joinpath(*parts[:place])) and _lies_in(root.joinpath(*parts), folder / "output")
         for place in outputs
-    )
+    ) and not _is_key(root.joinpath(*parts))
+
+
+def _is_key(path: Path) -> bool:
+    """Whether it lies beside the pages to judge blind; macOS opens "Comparisons" as well, Windows "comparisons."."""
+    return any(one.parent.name.casefold() == "comparisons" for one in (path, path.resolve()))
 
 
 def _lies_in(path: Path, folder: Path) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lora_core.errors import ConfigError, DataError
-from lora_core.files import read_json, value_digest, write_json
+from lora_core.files import finished_files, read_json, value_digest, write_json
 from lora_core.randomness import numpy_generator
 from lora_core.report.data import RoundData, Row, StudyData
 from lora_core.report.words import inference_phrase
@@ -172,7 +172,7 @@ def read_plans(study: StudyFolder) -> list[Plan]:
     Raises:
         DataError: a key is damaged.
     """
-    return [_read(path) for path in sorted(study.comparisons.glob("*.json"))]
+    return [_read(path) for path in finished_files(study.comparisons, ".json")]
 
 
 def _read(path: Path) -> Plan:

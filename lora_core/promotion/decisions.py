@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lora_core.errors import DataError
-from lora_core.files import read_json, value_digest, write_json
+from lora_core.files import finished_files, read_json, value_digest, write_json
 from lora_core.workspace import StudyFolder
 
 Choice = Literal["approve", "reject", "try again"]
+_PAST: dict[Choice, str] = {"approve": "approved", "reject": "rejected", "try again": "to be tried again"}
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,11 @@ class Decision:
         """sha256 of all but the time, which names its file: to decide the same again is to decide it once."""
         return value_digest(asdict(replace(self, when="")))
 
+    @property
+    def chosen(self) -> str:
+        """The choice, as what became of the candidate."""
+        return _PAST[self.choice]
+
 
 def read_decisions(study: StudyFolder) -> list[Decision]:
     """All decisions that a study remembers, the earliest first.
@@ -54,7 +60,7 @@ def read_decisions(study: StudyFolder) -> list[Decision]:
     Raises:
         DataError: a file is damaged.
     """
-    found = [_read(path) for path in study.decisions.glob("*.json")]
+    found = [_read(path) for path in finished_files(study.decisions, ".json")]
     return sorted(found, key=lambda decision: (decision.when, decision.digest))
 
 
@@ -79,13 +85,10 @@ def decision_of_run(study: StudyFolder, run: str) -> Decision | None:
 def remarks(study: StudyFolder) -> list[str]:
     """What people said, for the reasons of the rounds that follow; empty where no note was left."""
     return [
-        f'of round {one.round} of {one.study} it was said "{one.note}" ({_PAST[one.choice]})'
+        f'of round {one.round} of {one.study} it was said "{one.note}" ({one.chosen})'
         for one in read_decisions(study)
         if one.note
     ]
-
-
-_PAST: dict[Choice, str] = {"approve": "approved", "reject": "rejected", "try again": "to be tried again"}
 
 
 def _read(path: Path) -> Decision:

@@ -25,6 +25,7 @@ class Move:
         by: what did it: the rule, the form or the command.
         when: UTC, as ISO 8601 has it.
         note: what was said about it.
+        decision: digest of the decision that it carries out; None where a rule or a command did it.
     """
 
     version: str
@@ -32,6 +33,7 @@ class Move:
     by: str
     when: str
     note: str
+    decision: str | None = None
 
 
 def is_version(name: str) -> bool:

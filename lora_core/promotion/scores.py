@@ -96,7 +96,10 @@ def refusal(candidate: PhotoScores, champion: PhotoScores) -> str | None:
             return f"the champion was scored by another rule: {_spelt(key)} was {then}, now it is {now}"
     for photo, scores in candidate.input.items():
         for name, value in scores.items():
-            if not math.isclose(value, champion.input[photo][name], rel_tol=_SAME, abs_tol=_SAME**2):
+            then = champion.input.get(photo, {}).get(name)
+            if then is None:
+                return f"the champion was scored without {name}, by another version of Photo Enhancer"
+            if not math.isclose(value, then, rel_tol=_SAME, abs_tol=_SAME**2):
                 return f"the champion's {name} was measured in another way: of the degraded {photo} itself it differs"
     return None
 

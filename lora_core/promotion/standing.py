@@ -9,7 +9,7 @@ from lora_core.promotion import Promotion
 from lora_core.promotion.candidate import Candidate, find_candidate
 from lora_core.promotion.contest import INPUT, Contest, contest_in_words, hold_contest
 from lora_core.promotion.decisions import Choice, Decision, remember
-from lora_core.promotion.versions import Version, install, present_champion
+from lora_core.promotion.versions import Version, install, present_champion, was_champion
 from lora_core.workspace import Workspace
 
 
@@ -72,13 +72,25 @@ def require_standing(workspace: Workspace, experiment: Experiment) -> Standing:
     raise DataError(f"{study.root} holds no scored round, so no candidate; run: photo-enhancer tune {workspace.root}")
 
 
-def promote(workspace: Workspace, candidate: Candidate, by: str, note: str = "") -> Version:
-    """Makes the candidate the champion; one that it is already stays as it is."""
-    return install(workspace, candidate.digest, candidate.write, by, note)
+def promote(
+    workspace: Workspace, candidate: Candidate, by: str, note: str = "", decision: str | None = None
+) -> Version:
+    """Makes the candidate the champion; one that it is already stays as it is.
+
+    Args:
+        workspace: the workspace.
+        candidate: the new champion.
+        by: what promotes it, in words.
+        note: what is said about it.
+        decision: digest of the decision that this carries out.
+    """
+    return install(workspace, candidate.digest, candidate.write, by, note, decision)
 
 
 def rule(workspace: Workspace, experiment: Experiment, promotion: Promotion) -> str:
     """Lets a rule decide whether the study's candidate becomes the champion; deciding again changes nothing.
+
+    What was the champion before and is not any more was rolled back or beaten, and no rule brings it back.
 
     Returns:
         What came of it, in words.
@@ -93,6 +105,8 @@ def rule(workspace: Workspace, experiment: Experiment, promotion: Promotion) -> 
     candidate = f"Round {standing.candidate.round} of {experiment.name}"
     if standing.is_champion:
         return f"{candidate} is the champion: {workspace.champion}"
+    if promotion != "ask" and standing.champion and was_champion(workspace, standing.candidate.digest):
+        return f"{candidate} has been the champion before; {standing.champion.name}, which replaced it, stays"
     by = f"the rule '{promotion}'"
     if promotion == "best":
         return f"{candidate} is the champion now: {promote(workspace, standing.candidate, by).folder}"
@@ -100,11 +114,10 @@ def rule(workspace: Workspace, experiment: Experiment, promotion: Promotion) -> 
     if promotion == "ask":
         return f"{candidate} waits for a decision. {words}"
     choice: Choice = "approve" if standing.contest.won else "reject"
-    decision = standing.decision(choice, by)
+    # First, for nobody rules upon it again when it is the champion; killed in between, this is done again.
+    remember(workspace.study(experiment.name), standing.decision(choice, by))
     if choice == "approve":
         version = promote(workspace, standing.candidate, by, words)
-    remember(workspace.study(experiment.name), decision)
-    if choice == "approve":
         return f"{candidate} is the champion now: {version.folder}. {words}"
     kept = f"{standing.champion.name} stays the champion" if standing.champion else "there is still no champion"
     return f"{candidate} was not promoted; {kept}. {words}"

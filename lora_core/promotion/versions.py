@@ -44,8 +44,8 @@ class Version:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What it takes to get the scored pictures again, and the scores."""
-        return dict(read_json(self.folder / SETTINGS_FILE))
+        """What it takes to get the scored pictures again, and the scores; DataError where they are damaged."""
+        return _read_settings(self.folder)
 
     @property
     def lora(self) -> Path:
@@ -88,7 +88,26 @@ def all_versions(workspace: Workspace) -> list[Version]:
     return sorted((Version(path) for path in folders), key=lambda version: int(version.name.partition("-")[0]))
 
 
-def install(workspace: Workspace, digest: str, write: Callable[[Path], object], by: str, note: str) -> Version:
+def was_champion(workspace: Workspace, digest: str) -> bool:
+    """Whether the candidate with this digest is the champion, or was it at some time."""
+    moves = read_moves(workspace.champions)
+    return any(Version(workspace.champions / move.version).is_of(digest) for move in moves)
+
+
+def carried_out(workspace: Workspace, decision: str) -> Version | None:
+    """The version that the decision with this digest made the champion, be it that still or not; None if it did not."""
+    found = [move.version for move in read_moves(workspace.champions) if move.decision == decision]
+    return Version(workspace.champions / found[0]) if found else None
+
+
+def install(
+    workspace: Workspace,
+    digest: str,
+    write: Callable[[Path], object],
+    by: str,
+    note: str,
+    decision: str | None = None,
+) -> Version:
     """Makes a champion; one that is it already stays as it is, one that was it before comes back.
 
     Args:
@@ -97,6 +116,7 @@ def install(workspace: Workspace, digest: str, write: Callable[[Path], object], 
         write: puts it into a folder.
         by: what promotes it, in words.
         note: what is said about it.
+        decision: digest of the decision that this carries out.
 
     Raises:
         ResourceError: it cannot be written, or another process is at it.
@@ -106,7 +126,7 @@ def install(workspace: Workspace, digest: str, write: Callable[[Path], object], 
         _clear_leftovers(champions)
         _keep_loose(champions)
         moves = read_moves(champions)
-        move = Move("", "promoted", by, _now(), note)
+        move = Move("", "promoted", by, _now(), note, decision)
         version = next((known for known in all_versions(workspace) if known.is_of(digest)), None)
         if version is not None and moves and moves[-1].version == version.name:
             return version
@@ -166,7 +186,7 @@ def _keep_loose(champions: Path) -> None:
     settings_file = champions / SETTINGS_FILE
     if not settings_file.exists():
         return
-    settings = read_json(settings_file)
+    settings = _read_settings(champions)
     loose = [champions / name for name in (settings["lora"], DIFFUSERS_FOLDER, CARD_FILE, SETTINGS_FILE) if name]
     if not read_moves(champions):
         move = Move("", "promoted", _BEFORE, _now(), "")
@@ -181,6 +201,20 @@ def _keep_loose(champions: Path) -> None:
         write_moves(champions, (replace(move, version=version.name),))
     for path in loose:  # the settings last: as long as they are there, this is done again
         (shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True))
+
+
+def _read_settings(folder: Path) -> dict[str, Any]:
+    """The settings in a folder. They may come from anybody, and what they name is copied, served and deleted.
+
+    Raises:
+        DataError: they are missing or damaged, or name another LoRA than a file beside them.
+    """
+    file = folder / SETTINGS_FILE
+    settings = dict(read_json(file))
+    lora = settings.get("lora")
+    if lora and not (isinstance(lora, str) and Path(lora).name == lora and lora.endswith(".safetensors")):
+        raise DataError(f"{file}: lora is {lora!r}, not the name of a .safetensors file in the same folder")
+    return settings
 
 
 def _readable_moves(champions: Path) -> tuple[Move, ...]:

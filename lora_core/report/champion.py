@@ -91,10 +91,7 @@ def _reign(study: StudyData, move: Move, present: bool) -> Reign:
 
 def _ruling(one: Decision) -> Ruling:
     candidate = f"round {one.round} of {one.study}"
-    return Ruling(candidate, _PAST[one.choice], one.by, _moment(one.when), one.contest, one.note, one.overrides)
-
-
-_PAST = {"approve": "approved", "reject": "rejected", "try again": "to be tried again"}
+    return Ruling(candidate, one.chosen, one.by, _moment(one.when), one.contest, one.note, one.overrides)
 
 
 def _moment(when: str) -> str:

@@ -49,7 +49,7 @@ class TuningSection(Section):
     rounds: int = field(0, 8, "Rounds at most, each trained from the clean base", ge=1, le=1000)
     patience: int = field(1, 3, "Stop after so many rounds without a better composite", ge=1)
     min_improvement: float = field(2, 0.01, "Points of the composite that count as better", ge=0)
-    time_limit: float | None = field(3, None, "Minutes after which no new round is started", gt=0)
+    time_limit: float | None = field(3, None, "Minutes of its rounds after which no new one is started", gt=0)
     dimensions: tuple[Dimension, ...] = field(4, (), "What may change from round to round", max_length=12)
     strategy: StrategyName = field(
         5,

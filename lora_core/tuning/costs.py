@@ -3,10 +3,12 @@
 Seconds differ from run to run, so they never enter a round's result; they lie beside it.
 """
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from time import monotonic
+from typing import Any
 
 from lora_core.experiment import Experiment
 from lora_core.files import read_json, write_json
@@ -36,6 +38,24 @@ class Stopwatch:
 def stage_seconds(folder: RoundFolder) -> dict[str, float]:
     """Seconds by stage; empty where nothing was measured."""
     return dict(read_json(folder.seconds)) if folder.seconds.exists() else {}
+
+
+def minutes_of(workspace: Workspace, experiment: Experiment, results: Sequence[dict[str, Any]]) -> float:
+    """How long the rounds took; of those that ran at the same time, the longest.
+
+    Restarts add nothing to it and take nothing off: a loop that starts again ends after the same round. A stage whose
+    process was killed counts from its last start.
+
+    Args:
+        workspace: the workspace.
+        experiment: of the study.
+        results: of its rounds so far.
+    """
+    study, longest = workspace.study(experiment.name), defaultdict[int, float](float)
+    for number in (result["round"] for result in results):
+        batch = number // experiment.tuning.parallel
+        longest[batch] = max(longest[batch], sum(stage_seconds(study.round(number)).values()))
+    return sum(longest.values()) / 60
 
 
 def expected_costs(workspace: Workspace, experiment: Experiment, number: int) -> list[str]:

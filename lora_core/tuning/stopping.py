@@ -10,13 +10,13 @@ from lora_core.tuning.diagnosis import Finding
 from lora_core.tuning.space import combinations, search_space
 
 
-def stop_reason(experiment: Experiment, results: Sequence[dict[str, Any]], started_minutes: float) -> str | None:
+def stop_reason(experiment: Experiment, results: Sequence[dict[str, Any]], minutes: float) -> str | None:
     """Why no further round is to start, in words; None while the loop goes on.
 
     Args:
         experiment: as written, without the changes of any round.
         results: the `result.json` of every finished round, in order.
-        started_minutes: minutes since the loop started.
+        minutes: that these rounds took.
 
     Raises:
         ConfigError: a dimension that does not fit its key.
@@ -24,7 +24,7 @@ def stop_reason(experiment: Experiment, results: Sequence[dict[str, Any]], start
     tuning = experiment.tuning
     if len(results) >= tuning.rounds:
         return f"all {tuning.rounds} rounds are done"
-    if tuning.time_limit is not None and started_minutes >= tuning.time_limit:
+    if tuning.time_limit is not None and minutes >= tuning.time_limit:
         return f"the time limit of {tuning.time_limit:g} minutes is reached"
     if not results:
         return None

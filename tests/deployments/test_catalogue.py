@@ -18,6 +18,7 @@ from prefect.states import Pending
 import flows
 from deployments.catalogue import SERVED, Served, catalogue, deploy, description_of, missing_deployments
 from deployments.pools import ensure_pools
+from lora_core.errors import TrainingError
 from tasks.restarts import RESTARTS
 
 ROOT = Path(__file__).parents[2]
@@ -68,7 +69,7 @@ def test_a_form_with_a_number_out_of_bounds_is_refused(deployed: None) -> None:
 def test_every_flow_refuses_to_be_started_for_ever(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PREFECT__RUNTIME__FLOW_RUN__RUN_COUNT", str(RESTARTS + 1))
     required = dict.fromkeys(served.flow.parameters.required, Path("nowhere"))
-    with pytest.raises(RuntimeError, match=f"started {RESTARTS + 1} times"):
+    with pytest.raises(TrainingError, match=f"started {RESTARTS + 1} times"):
         served.flow.fn(**required)
 
 

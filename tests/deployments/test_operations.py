@@ -2,28 +2,37 @@
 
 import asyncio
 import http.server
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from uuid import UUID, uuid4
 
+import psutil
 import pytest
 from prefect._internal.uuid7 import uuid7
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitUpdate
 from prefect.server.events.schemas.events import ReceivedEvent
-from prefect.settings import PREFECT_API_URL, get_current_settings, temporary_settings
-from prefect.states import Completed, Crashed, Pending, Running
+from prefect.settings import PREFECT_API_URL, PREFECT_HOME, get_current_settings, temporary_settings
+from prefect.states import Cancelling, Completed, Crashed, Pending, Running
 
+from deployments import catalogue as catalogue_module
+from deployments import checks, runs
 from deployments.automations import automations, differing_automations, ensure_automations
 from deployments.catalogue import catalogue, deploy
 from deployments.checks import operations
 from deployments.ordering import CausalOrdering
 from deployments.pools import GPU, ensure_pools
 from deployments.runs import Rescue, give_back
-from deployments.schedules import RETRAIN, Retraining, put_schedule
+from deployments.schedules import RETRAIN, Retraining, local_timezone, put_schedule
 from deployments.server import find_server, server_version
+from deployments.services import worker_name
+from lora_core import __version__
 from lora_core.errors import ConfigError, ResourceError
 from tasks.slots import ensure_slots, slot_names
 
@@ -53,11 +62,30 @@ def started(client: SyncPrefectClient) -> Callable[..., UUID]:
     return start
 
 
-def test_only_runs_that_died_unseen_start_again(client: SyncPrefectClient, started: Callable[..., UUID]) -> None:
+@pytest.fixture
+def process_of() -> Iterator[Callable[[UUID], psutil.Process]]:
+    """Starts a process as of a run."""
+    begun = []
+
+    def start(run: UUID) -> psutil.Process:
+        environment = {**os.environ, "PREFECT__FLOW_RUN_ID": str(run)}
+        begun.append(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], env=environment))
+        return psutil.Process(begun[-1].pid)
+
+    yield start
+    for process in begun:
+        process.kill()
+        process.wait()
+
+
+def test_only_runs_that_died_unseen_start_again(
+    client: SyncPrefectClient, started: Callable[..., UUID], process_of: Callable[[UUID], psutil.Process]
+) -> None:
     dead, alive, ended = started(Running()), started(Running()), started(Running(), Completed())
     foreign, fresh = started(Running(), worker="there"), started(Running(), Crashed())
     unbegun = started()
-    patient = Rescue("here", lambda: {alive})
+    processes = [process_of(alive)]
+    patient = Rescue("here", lambda: processes)
     assert len(patient.look()) == 1
     states = {run: client.read_flow_run(run).state.name for run in (dead, alive, ended, foreign, fresh, unbegun)}
     assert states == {
@@ -69,11 +97,38 @@ def test_only_runs_that_died_unseen_start_again(client: SyncPrefectClient, start
     later = started(Running())
     assert patient.look() == [], "its worker may be about to report it"
     assert len(patient.look()) == 1 and client.read_flow_run(later).state.name == "AwaitingRetry"
-    assert len(Rescue("here", lambda: {alive}, hands_off=timedelta(0)).look()) == 3
+    assert len(Rescue("here", lambda: processes, hands_off=timedelta(0)).look()) == 3
     assert {client.read_flow_run(run).state.name for run in (fresh, unbegun, killed)} == {"AwaitingRetry"}
     assert client.read_flow_run(broken).state.name == "Crashed"
-    assert len(give_back({alive, ended, uuid4()})) == 1
+    reported = started(Running(), Crashed())
+    assert len(give_back([uuid4(), alive, ended, reported])) == 2
     assert client.read_flow_run(ended).state.name == "Completed"
+    assert client.read_flow_run(reported).state.name == "AwaitingRetry"
+
+
+def test_a_run_whose_worker_cannot_cancel_it_any_more_is_cancelled(
+    client: SyncPrefectClient,
+    started: Callable[..., UUID],
+    process_of: Callable[[UUID], psutil.Process],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(runs, "_PAGE", 1)
+    left, gone, other = (started(Running(), Cancelling(), worker="ward") for _ in range(3))
+    process, foreign = process_of(left), process_of(uuid4())
+    rescue = Rescue("ward", lambda: [process, foreign])
+    assert rescue.look() == [] and process.is_running(), "its worker has time to do it"
+    assert Rescue("ward", lambda: [process, foreign], hands_off=timedelta(0)).look() == []
+    assert {client.read_flow_run(run).state.name for run in (left, gone, other)} == {"Cancelled"}
+    assert process.wait(30) is not None and foreign.is_running()
+
+
+def test_a_worker_is_named_after_its_machine_and_its_whole_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = (worker_name(tmp_path / name / "work") for name in "ab")
+    assert one != other and worker_name(tmp_path / "a" / "work") == one and " work " in one
+    with temporary_settings({PREFECT_HOME: tmp_path / "home"}):
+        assert worker_name(tmp_path / "a" / "work") != one, "another container of that host name and folder"
 
 
 def test_automations_are_installed_once_and_mended(client: SyncPrefectClient) -> None:
@@ -82,9 +137,9 @@ def test_automations_are_installed_once_and_mended(client: SyncPrefectClient) ->
     silent, crashed = (client.read_automations_by_name(one.name)[0] for one in automations()[:2])
     client.update_automation(silent.id, automations(silence=timedelta(minutes=9))[0])
     client.pause_automation(crashed.id)
-    assert [says.rpartition("' ")[2] for says in differing_automations()] == [
-        "is not as this version wants it",
-        "is switched off",
+    assert differing_automations() == [
+        (silent.name, "is not as this version wants it"),
+        (crashed.name, "is switched off"),
     ]
     assert ensure_automations() == [silent.name]
     assert client.read_automations_by_name(crashed.name)[0].enabled is False, "a person's decision"
@@ -107,6 +162,15 @@ def test_schedules_are_set_once_and_changed(client: SyncPrefectClient) -> None:
         Retraining("work", cron="0 3 * * 0", timezone="Middle/Earth").schedule()
 
 
+def test_the_time_zone_is_this_machines_or_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", ":Europe/Berlin")
+    assert local_timezone() == "Europe/Berlin"
+    for unknown in ("CET-1CEST", "/etc/passwd"):
+        monkeypatch.setenv("TZ", unknown)
+        with pytest.raises(ConfigError, match="--timezone"):
+            local_timezone()
+
+
 def test_doctor_finds_and_mends(client: SyncPrefectClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PHOTO_ENHANCER_HOST", "ward")
     (slot,) = slot_names()[:1]
@@ -125,6 +189,40 @@ def test_doctor_finds_and_mends(client: SyncPrefectClient, monkeypatch: pytest.M
     assert any("lets 3 processes share" in check.says for check in operations(api))
     list(operations(api, repair=True))
     assert client.read_global_concurrency_limit_by_name(slot).limit == 1
+
+
+def test_doctor_frees_a_slot_only_when_nothing_can_hold_it(
+    client: SyncPrefectClient, process_of: Callable[[UUID], psutil.Process], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PHOTO_ENHANCER_HOST", "leaky ward")
+    monkeypatch.setattr(checks, "_runs", lambda: False)  # other tests leave some
+    (slot,) = ensure_slots()[:1]
+    api = str(get_current_settings().api.url)
+
+    def held() -> int:
+        list(operations(api, repair=True))
+        return client.read_global_concurrency_limit_by_name(slot).active_slots
+
+    client.update_global_concurrency_limit(slot, GlobalConcurrencyLimitUpdate(active_slots=1))
+    assert held() == 1, "a lease may still end"
+    monkeypatch.setattr(checks, "LEASE_SECONDS", -60)
+    process = process_of(uuid4())
+    monkeypatch.setattr(psutil, "process_iter", lambda: [process])  # other tests' processes are none of its business
+    assert held() == 1, "its run may be taken for dead"
+    process.kill()
+    process.wait()
+    assert held() == 0
+    client.update_global_concurrency_limit(slot, GlobalConcurrencyLimitUpdate(active=False, limit=2))
+    says = [check.says for check in operations(api, repair=True)]
+    assert f"the GPU slot {slot} is switched off: any number of processes share one GPU" in says
+    assert not client.read_global_concurrency_limit_by_name(slot).active, "a person's decision"
+
+
+def test_doctor_does_not_undo_a_newer_version(client: SyncPrefectClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalogue_module, "__version__", "0.0.1")
+    says = {check.says: check.status for check in operations(str(get_current_settings().api.url), repair=True)}
+    assert any(one.startswith("deployed by a newer version: ") and "doctor/doctor" in one for one in says)
+    assert client.read_deployment_by_name("doctor/doctor").version == __version__
 
 
 def test_the_gpu_pool_has_a_place_for_each_gpu_of_all_machines(

@@ -34,6 +34,8 @@ def test_the_numbers_are_shown_the_champion_promoted_and_brought_back(challenger
     assert "sharper" in place.study("challenger").report.read_text(encoding="utf-8")
     assert "Round 0 of challenger is the champion: " in run(promote, challenger, "--approve").output
     assert len(read_decisions(place.study("challenger"))) == 1
+    shown = run(promote, challenger, "--reject")
+    assert shown.exit_code == 2 and f"photo-enhancer rollback {place.root}" in shown.output
     shown = run(rollback, challenger)
     assert f"is the champion again: {place.champion / 'weak.safetensors'}" in shown.output
     assert "* 0001-" in shown.output and "  0002-" in shown.output
@@ -55,7 +57,10 @@ def test_another_try_names_the_command_and_a_rejection_keeps_the_champion(challe
 
 def test_at_a_terminal_it_asks(challenger: Study, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("deployments.promotion_commands._at_a_terminal", lambda: True)
-    shown = run(promote, challenger, typed="perhaps\ntry again\ntraining.epochs=30 adapter.rank=8\nlonger\n")
-    assert "'perhaps' is not one of" in shown.output and "--set adapter.rank=8" in shown.output
+    shown = run(
+        promote, challenger, typed="perhaps\ntry again\ndata.prompt='open\ntraining.epochs=30 adapter.rank=8\nlonger\n"
+    )
+    assert "'perhaps' is not one of" in shown.output and "No closing quotation" in shown.output
+    assert "--set adapter.rank=8" in shown.output
     (decision,) = read_decisions(challenger.workspace.study("challenger"))
     assert (decision.note, decision.overrides[:2]) == ("longer", ("training.epochs=30", "adapter.rank=8"))

@@ -11,6 +11,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import psutil
 import pytest
@@ -21,6 +22,8 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from deployments.runs import run_ids
 from deployments.supervisor import marked
+from lora_core.errors import ResourceError
+from lora_core.files import write_text
 
 REPOSITORY = Path(__file__).parents[2]
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL and SIGTERM are POSIX's")
@@ -66,7 +69,8 @@ class Served:
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("served")
     one = Served(folder / "root", folder / "home")
-    one.start("--retrain", "work", "--when-changed", "60")
+    write_text(one.root / "work" / "experiment.yaml", "")
+    one.start("--retrain", str(one.root / "work"), "--when-changed", "60")
     with temporary_settings({PREFECT_API_URL: one.api}):
         yield one
     for process in [*one.processes(), one.process]:
@@ -85,6 +89,49 @@ def test_everything_is_up(served: Served) -> None:
     assert schedule.parameters["workspace"] == "work" and schedule.active
     assert settings["concurrency"]["lease_storage"].endswith(".filesystem")
     assert settings["events"]["causal_ordering"] == "deployments.ordering" and not settings["analytics_enabled"]
+
+
+def test_a_schedule_is_for_a_workspace_of_the_folder(tmp_path: Path) -> None:
+    one = Served(tmp_path / "root", tmp_path / "home")
+    write_text(tmp_path / "elsewhere" / "experiment.yaml", "")
+    missing = one.run("--retrain", "work", "--cron", "0 3 * * 0", "--timezone", "UTC")
+    assert missing.returncode == 2 and "there is no experiment.yaml in" in missing.stderr
+    outside = one.run("--retrain", str(tmp_path / "elsewhere"), "--when-changed", "5")
+    assert outside.returncode == 2 and "lies outside of" in outside.stderr
+    assert not (tmp_path / "root").exists(), "nothing was started"
+
+
+def test_a_port_that_is_taken_leaves_everything_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from deployments.launch import Launch
+    from deployments.services import Wish
+
+    said: list[str] = []
+    monkeypatch.setattr("deployments.launch.give_back", lambda runs: pytest.fail("asked a server"))
+    environment = {**os.environ, "PHOTO_ENHANCER_SERVE": str(tmp_path), "PREFECT__FLOW_RUN_ID": str(uuid4())}
+    left = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], env=environment)
+    with socket.socket() as taken, temporary_settings({PREFECT_API_URL: None}):
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        launch = Launch(tmp_path, Wish(port=free_port(), pages_port=taken.getsockname()[1]), said.append)
+        with pytest.raises(ResourceError, match="--pages-port"):
+            launch.up()
+        launch.down()
+    assert left.poll() is None, "what an earlier one left behind goes on"
+    left.kill()
+    left.wait()
+
+
+def test_only_the_first_signal_counts() -> None:
+    from deployments.serve_command import _ends_by_signals
+
+    ended = []
+    with _ends_by_signals():
+        try:
+            signal.raise_signal(signal.SIGINT)
+        finally:
+            signal.raise_signal(signal.SIGTERM)
+            ended.append("in order")
+    assert ended == ["in order"] and signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_a_second_one_on_the_same_root_is_refused(served: Served) -> None:

@@ -55,6 +55,26 @@ def test_a_service_that_is_killed_starts_again_and_later_each_time(supervisor: S
     assert waits == [1.0, 2.0, 4.0]
 
 
+def test_a_service_that_cannot_be_started_for_a_while_ends_nothing_else(supervisor: Supervisor) -> None:
+    for name in ("one", "other"):
+        supervisor.start(python(name, SLEEP))
+    other, log = pid(supervisor, "other"), supervisor.log("one")
+    psutil.Process(pid(supervisor, "one")).kill()
+    wait(lambda: (supervisor.look(), supervisor._due)[1])
+    log.unlink()
+    log.mkdir()  # stands for a full disk: the log cannot be opened
+    waits = []
+    for _ in range(2):
+        supervisor._due["one"] = (0.0, supervisor._due["one"][1])  # its time has come
+        supervisor.look()
+        waits.append(supervisor._due["one"][1].wait)
+    assert waits == [2.0, 4.0]
+    log.rmdir()
+    supervisor._due["one"] = (0.0, supervisor._due["one"][1])
+    supervisor.look()
+    assert psutil.pid_exists(pid(supervisor, "one")) and pid(supervisor, "other") == other
+
+
 def test_what_a_service_leaves_behind_ends_with_the_rest(supervisor: Supervisor, tmp_path: Path) -> None:
     supervisor.start(python("server", SLEEP))
     supervisor.start(python("worker", PARENT, outlived=True))

@@ -94,6 +94,19 @@ def test_a_round_that_fails_is_named_after_the_others_ended(served: PrefectServe
     assert "end 0" in (tmp_path / "journal").read_text() and "end 2" in (tmp_path / "journal").read_text()
 
 
+@flow(retries=1, name="hopeful loop")
+def hopeful_loop(folder: Path) -> None:
+    """A person mends the cause and presses Retry."""
+    run_rounds(rounds(folder, "fails"), ["g"])
+
+
+def test_a_round_that_failed_is_run_anew_when_its_loop_is_tried_again(served: PrefectServer, tmp_path: Path) -> None:
+    with using(served):
+        with pytest.raises(TrainingError):
+            hopeful_loop(tmp_path)
+        assert [run.state_name for run in runs_of(tmp_path)] == ["Failed"] * 2
+
+
 def test_a_crashed_round_is_waited_for_as_an_automation_may_start_it_again(
     served: PrefectServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

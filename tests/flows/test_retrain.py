@@ -141,7 +141,7 @@ def test_photographs_that_are_being_copied_wait_for_the_next_time(place: Workspa
 def test_a_second_retraining_does_nothing_while_the_first_runs(place: Workspace, tuning: Tuning) -> None:
     hold = (
         "import sys\nfrom pathlib import Path\nfrom lora_core.workspace import Workspace\n"
-        "from tasks.retrain import only_retraining\n"
+        "from lora_core.retraining import only_retraining\n"
         "with only_retraining(Workspace(Path(sys.argv[1]))) as alone:\n    print(alone, flush=True)\n"
         "    sys.stdin.read()"
     )

@@ -43,7 +43,7 @@ def test_a_round_whose_changes_add_photographs_or_captions_is_its_own(
         "propose": lambda _, __, number, ___: Proposal(number, number, ROUNDS[number], "asked for"),
         "expected_costs": lambda *_: [],
         "round_flow": run,
-        "why_stop": lambda _, results, __: "done" if len(results) == len(ROUNDS) else None,
+        "why_stop": lambda _, __, results: "done" if len(results) == len(ROUNDS) else None,
         **{name: lambda *_: None for name in ("recall", "record", "crown", "report")},
     }
     for name, step in steps.items():

@@ -1,9 +1,13 @@
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lora_core.experiment import Experiment, load_preset, parse_experiment
+from lora_core.files import write_json
 from lora_core.tuning.stopping import stop_reason
+from lora_core.workspace import Workspace
+from tasks.record import why_stop
 
 RATE = {"key": "training.learning_rate", "low": 1e-5, "high": 1e-2, "log": True}
 KIND = {"key": "objective.kind", "choices": ["direct", "bridge"]}
@@ -52,6 +56,19 @@ def test_equal_rounds_wear_out_the_patience_even_where_any_improvement_counts() 
 @pytest.mark.parametrize(("minutes", "reason"), [(29.9, None), (30.0, "the time limit of 30 minutes is reached")])
 def test_time_limit(minutes: float, reason: str | None) -> None:
     assert stop_reason(experiment_of(RATE, time_limit=30), rounds(1.0), minutes) == reason
+
+
+def test_a_loop_that_starts_again_ends_after_the_same_round(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    for parallel, ended in ((1, 2), (2, 3)):
+        experiment = experiment_of(RATE, time_limit=30, parallel=parallel, patience=8)
+        for number in range(4):
+            seconds = {"training": 800.0 + number, "scoring": 100.0}
+            write_json(workspace.study(experiment.name).round(number).seconds, seconds)
+        results = rounds(1.0, 2.0, 3.0, 4.0)
+        stops = [why_stop.fn(workspace, experiment, results[:done]) for done in range(1, 5)]
+        limit = "the time limit of 30 minutes is reached"
+        assert stops == [limit if done >= ended else None for done in range(1, 5)]
 
 
 def test_without_dimensions_the_loop_lives_on_untried_advice() -> None:

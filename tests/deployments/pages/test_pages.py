@@ -19,6 +19,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import create_trial
 
 from lora_core.comparison.page import write_comparison
+from lora_core.errors import ResourceError
 from lora_core.experiment import save_experiment
 from lora_core.files import write_json, write_text
 from lora_core.report import write_report
@@ -92,6 +93,7 @@ def _fill(root: Path, photos: Path, secret: Path) -> None:
         "name": "study", "lora": None, "round": 1, "epoch": 15, "composite": 0.8, "gains": {"psnr_y": 1.2},
         "beats_input": True})  # fmt: skip
     write_text(workspace.champion / "README.md", f"# {HOSTILE}\n\n[x](javascript:alert(1))\n")
+    write_text(output / "study" / "Comparisons" / "key.json", "of another system")
     write_text(output / ".lock", "hidden")
     write_text(output / "study" / "drawing.svg", '<svg xmlns="http://www.w3.org/2000/svg"><script/></svg>')
     write_text(workspace.root / "dataset" / "output" / "private.txt", "not of the output folder")
@@ -145,6 +147,7 @@ def test_a_report_comes_whole_in_parts_and_not_twice(server: Server) -> None:
         _files("output", "study"),  # no listing
         _files("output", "study", ""),
         _files("output", ".lock"),
+        _files("output", "study", "Comparisons", "key.json"),  # the same folder on some systems
         _files("experiment.yaml"),
         _files("dataset", "output", "private.txt"),
         "/files/output/private.txt",
@@ -250,6 +253,16 @@ def test_dashboards_make_room_and_end_with_their_server(tmp_path: Path) -> None:
     assert not _answers(second)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="has no named pipes in folders")
+def test_a_dashboard_that_hangs_is_given_up(tmp_path: Path) -> None:
+    pytest.importorskip("optuna_dashboard")
+    from deployments.pages.dashboards import Dashboards
+
+    os.mkfifo(tmp_path / "study.log")  # whoever opens it waits for ever
+    with pytest.raises(ResourceError, match="does not open"):
+        Dashboards(start_seconds=1).address(tmp_path / "study.log")
+
+
 def _answers(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
@@ -278,5 +291,10 @@ def test_without_optuna_dashboard_the_page_says_how_to_get_it(tmp_path: Path, mo
     _search(study / "study.log")
     with TestClient(application.create_application(tmp_path), base_url="http://localhost") as client:
         answer = client.get("/studies/output/one", follow_redirects=False)
+        assert "Search history" in client.get("/").text
     assert answer.status_code == 200 and 'pip install "photo-enhancer[dashboard]"' in answer.text
     assert f"optuna-dashboard {study}/study.log" in answer.text
+    out_of_reach = application.create_application(tmp_path, studies=False)  # as in a container
+    with TestClient(out_of_reach, base_url="http://localhost") as client:
+        assert "one" in client.get("/").text and "Search history" not in client.get("/").text
+        assert client.get("/studies/output/one", follow_redirects=False).status_code == 404

@@ -4,13 +4,17 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 
+from lora_core.comparison.plan import read_plans
 from lora_core.errors import ConfigError, DataError
 from lora_core.experiment import apply_overrides
-from lora_core.files import read_json, write_json
+from lora_core.files import read_json, write_json, write_text
+from lora_core.judging import read_judgements
+from lora_core.promotion import Promotion, standing
 from lora_core.promotion.again import settings_of_next_try
 from lora_core.promotion.candidate import find_candidate
 from lora_core.promotion.carrying import approve, hand_on
@@ -18,7 +22,7 @@ from lora_core.promotion.contest import contest_in_words, hold_contest
 from lora_core.promotion.decisions import read_decisions, remarks, remember
 from lora_core.promotion.scores import PhotoScores
 from lora_core.promotion.standing import require_standing, rule
-from lora_core.promotion.versions import all_versions, present_champion
+from lora_core.promotion.versions import all_versions, present_champion, roll_back
 from lora_core.report import write_report
 from lora_core.tuning.study import propose
 from lora_core.workspace import Workspace
@@ -79,6 +83,7 @@ def test_a_candidate_that_breaks_the_constraints_does_not_win_against_one_that_m
             "data.test_size was 256, now it is 512",
         ),
         (lambda one: replace(one, input={**one.input, "p03": {"psnr_y": 20.1}}), "psnr_y was measured in another way"),
+        (lambda one: replace(one, input={**one.input, "p03": {"psnr": 20.0}}), "was scored without psnr_y"),
     ],
 )
 def test_scores_that_cannot_be_compared_are_refused_by_name(
@@ -155,6 +160,34 @@ def test_an_approval_holds_for_the_candidate_that_was_shown(weak: Study, photos:
     assert strong.workspace.champion.name.startswith("0001-")
 
 
+def test_what_was_promoted_once_stays_rolled_back_though_its_run_starts_again(weak: Study, photos: Path) -> None:
+    strong = challenger(weak, photos)
+    place, plan = strong.workspace, strong.experiment
+    asked = replace(require_standing(place, plan).decision("approve", "a person", "yes"), run="a flow run")
+    decision = remember(place.study("challenger"), asked)
+    made = approve(place, plan, decision)
+    assert place.champion == made.folder and approve(place, plan, decision) == made
+    assert roll_back(place).name.startswith("0001-")
+    assert approve(place, plan, decision) == made
+    rules: tuple[Promotion, ...] = ("best", "significant")
+    for promotion in rules:
+        assert "has been the champion before; 0001-" in rule(place, plan, promotion)
+    assert place.champion.name.startswith("0001-") and len(read_decisions(place.study("challenger"))) == 1
+    assert approve(place, plan, replace(decision, run=None)).folder == place.champion, "a person says so again"
+
+
+def test_a_rule_that_is_killed_as_it_promotes_has_said_why(
+    weak: Study, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    strong = challenger(weak, photos)
+    with monkeypatch.context() as killed, pytest.raises(KeyboardInterrupt):
+        killed.setattr(standing, "promote", Mock(side_effect=KeyboardInterrupt))
+        rule(strong.workspace, strong.experiment, "significant")
+    (decision,) = read_decisions(strong.workspace.study("challenger"))
+    assert "is the champion now" in rule(strong.workspace, strong.experiment, "significant")
+    assert read_decisions(strong.workspace.study("challenger")) == [decision] and decision.choice == "approve"
+
+
 def test_a_study_without_a_candidate_says_what_to_run(tmp_path: Path, weak: Study) -> None:
     empty = apply_overrides(weak.experiment, ["name=nothing"])
     with pytest.raises(DataError, match=r"no scored round.*photo-enhancer tune"):
@@ -199,6 +232,14 @@ def test_another_try_must_change_something_valid(weak: Study, overrides: list[st
 def test_more_rounds_prolong_the_study_and_a_name_of_ones_own_is_kept(weak: Study) -> None:
     for overrides in (["tuning.rounds=12", "tuning.patience=9"], ["name=mine", "training.epochs=31"]):
         assert settings_of_next_try(weak.workspace, weak.experiment, overrides) == tuple(overrides)
+
+
+def test_a_file_that_is_being_written_is_no_decision_judgement_or_comparison(weak: Study) -> None:
+    study = weak.workspace.study("weak")
+    (decision,) = read_decisions(study)
+    for folder in (study.decisions, study.judgements, study.comparisons):
+        write_text(folder / ".x.1-2.tmp.json", "")
+    assert read_decisions(study) == [decision] and read_judgements(study) == [] and read_plans(study) == []
 
 
 def test_a_damaged_decision_is_named(weak: Study) -> None:

@@ -10,7 +10,7 @@ import pytest
 from lora_core.errors import ConfigError, DataError
 from lora_core.files import read_json, write_json, write_text
 from lora_core.promotion.pointer import read_moves
-from lora_core.promotion.versions import all_versions, install, present_champion, roll_back
+from lora_core.promotion.versions import Version, all_versions, install, present_champion, roll_back
 from lora_core.workspace import Workspace
 
 KILLS = 60
@@ -92,6 +92,18 @@ def test_a_champion_from_before_there_were_versions_becomes_the_first(tmp_path: 
     assert (first.folder / "diffusers" / "pytorch_lora_weights.safetensors").read_text() == "diffusers"
     assert not (loose / "settings.json").exists() and not (loose / "diffusers").exists()
     assert roll_back(workspace).name == first.name
+
+
+@pytest.mark.parametrize("lora", ["..", "../photos", "/photos", "x/y.safetensors", "diffusers", "0001-aaaaaaaaaaaa", 7])
+def test_settings_that_name_anything_but_a_file_beside_them_are_refused(tmp_path: Path, lora: object) -> None:
+    workspace = Workspace(tmp_path)
+    write_json(workspace.champions / "settings.json", {"lora": lora})
+    write_text(workspace.output / "photos" / "a.txt", "kept")
+    before = {*tmp_path.rglob("*"), workspace.champions / ".lock"}
+    for use in (lambda: champion(workspace, "a"), lambda: Version(workspace.champions).lora):
+        with pytest.raises(DataError, match=r"settings\.json: lora is .*, not the name of a \.safetensors file"):
+            use()
+    assert set(tmp_path.rglob("*")) == before
 
 
 @pytest.mark.parametrize(
