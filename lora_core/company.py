@@ -40,9 +40,12 @@ class Company:
                 self._require(lambda: not any(is_written(part) for part in self._folder.glob("*-of-*")), patience)
                 yield
             return
-        self._require(lambda: not is_written(self._folder), patience)
-        with only_one(self._folder / str(self.share), patience):
-            yield
+        while True:
+            self._require(lambda: not is_written(self._folder), patience)
+            with only_one(self._folder / str(self.share), patience):
+                if not is_written(self._folder):  # else the whole began while this part waited for its own lock
+                    yield
+                    return
 
     def wait_for(self, there: Callable[[], bool]) -> bool:
         """Whether it is there, after those who may be making it have ended or made it."""

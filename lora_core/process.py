@@ -202,7 +202,8 @@ def _end(child: subprocess.Popen) -> None:
         with suppress(psutil.NoSuchProcess):
             process.terminate()
     for process in psutil.wait_procs(family, timeout=5)[1]:
-        process.kill()
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
     child.wait()
 
 

@@ -56,6 +56,11 @@ def progress_bar(what: str, unit: str, total: int, done: int = 0) -> Any:
     )
 
 
+def progress_of(folder: Path) -> Progress | None:
+    """What the process that told in this very folder told last (`told_in`)."""
+    return _read(folder / FILE)
+
+
 def read_progress(folder: Path) -> Progress | None:
     """The progress that was told last below a folder, at most two levels down; None where nothing was.
 

@@ -4,9 +4,10 @@ import importlib.util
 import logging
 import os
 import socket
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from pathlib import Path
@@ -31,6 +32,7 @@ ATTEMPTS = 3
 """So often workers are started that die themselves, not only the processes that they wait for."""
 _THREADS = "OMP_NUM_THREADS"
 _ANSWER_SECONDS = 5.0
+_END_SECONDS = 0.1
 _LOCAL_RAY = {"include_dashboard": False, "object_store_memory": 100 * 2**20, "log_to_driver": False}
 
 logger = logging.getLogger(__name__)
@@ -63,8 +65,7 @@ class Assignment:
             DataError: this machine does not have the folder.
             TrainingError: another share has failed meanwhile.
         """
-        if self.call in _ended:
-            raise TrainingError(f"part {self.share} was not begun, because another one failed")
+        self._require_call()
         with named_host():
             if Path.cwd() != self.folder:
                 if not self.folder.is_dir():
@@ -79,15 +80,24 @@ class Assignment:
 
     @contextmanager
     def own_gpu(self) -> Iterator[None]:
-        """A GPU for this share; where there is none, the run holds the machine's slot for all of its shares."""
+        """A GPU for this share; where there is none, the run holds the machine's slot for all of its shares.
+
+        Raises:
+            TrainingError: another share has failed while this one waited for a GPU.
+        """
         if not gpu_count():
             yield
         elif self.slots:
-            with gpu_slot():
+            with gpu_slot(still_wanted=self._require_call):
                 yield
         else:
             with on_gpus([self.share.index % gpu_count()]):
                 yield
+
+    def _require_call(self) -> None:
+        """Raises TrainingError where another share of the call has failed meanwhile."""
+        if self.call in _ended:
+            raise TrainingError(f"part {self.share} was not begun, because another one failed")
 
 
 def fan_out(
@@ -152,7 +162,8 @@ def _attempt(task: Task[..., Any], execution: ExecutionSection, parameters: dict
     assignments = [
         Assignment(Share(index, count), Path.cwd(), os.environ.get(_THREADS), slots, call) for index in range(count)
     ]
-    resource_tracker.ensure_running()  # it serves all pools of this process, and is not to be ended with one
+    if os.name == "posix":
+        resource_tracker.ensure_running()  # it serves all pools of this process, and is not to be ended with one
     before = _descendants()
     with _server_known_to_workers(), _runner(execution, gpu) as runner, _options(execution, gpu):
         futures = [runner.submit(task, {**parameters, "assignment": one}) for one in assignments]
@@ -198,10 +209,14 @@ def _options(execution: ExecutionSection, gpu: bool) -> Iterator[None]:
 def _end(execution: ExecutionSection, futures: Sequence[PrefectFuture[Any]], before: set[psutil.Process]) -> None:
     """Ends the shares that are under way, with their processes."""
     if execution.runner == "threads":
-        end_children()
+        # One that is not done may be about to start its process.
+        while not all(future.wrapped_future.done() for future in futures):  # type: ignore[attr-defined]
+            end_children()
+            time.sleep(_END_SECONDS)
     elif execution.runner == "processes":
         for process in _descendants() - before:
-            process.kill()
+            with suppress(psutil.NoSuchProcess):  # it ended by itself meanwhile
+                process.kill()
     else:
         import ray
 

@@ -5,7 +5,7 @@ import os
 import platform
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 import httpx
@@ -17,8 +17,8 @@ from prefect.settings import get_current_settings
 
 from lora_core.process import gpu_count, on_gpus
 
-LEASE_SECONDS = 120
-"""A killed holder's slot is free again after this time; Prefect renews the lease of a live one."""
+LEASE_SECONDS = 60
+"""A killed holder's slot is free again after this time, Prefect's shortest; the lease of a live one is renewed."""
 POLL_SECONDS = 2.0
 _LOCKED = 423
 
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def gpu_slot(count: int = 1) -> Iterator[None]:
+def gpu_slot(count: int = 1, still_wanted: Callable[[], object] = lambda: None) -> Iterator[None]:
     """Holds slots of this host for the block, whose processes then see those GPUs alone.
 
     Without a server that stays there are no slots: its processes know of no others. A limit that is missing on the
@@ -34,6 +34,7 @@ def gpu_slot(count: int = 1) -> Iterator[None]:
 
     Args:
         count: GPUs that the work uses; at most all that the host has are taken.
+        still_wanted: asked again and again while slots are waited for, and once they are held; raises to give up.
     """
     if get_current_settings().api.url is None:
         yield
@@ -42,7 +43,8 @@ def gpu_slot(count: int = 1) -> Iterator[None]:
     size = min(count, len(names))
     groups = [range(first, first + size) for first in range(len(names) - size + 1)]
     with ExitStack() as held:
-        indices = _first_free(held, names, groups)
+        indices = _first_free(held, names, groups, still_wanted)
+        still_wanted()
         with on_gpus(indices if gpu_count() else ()):
             yield
 
@@ -67,10 +69,13 @@ def ensure_slots() -> list[str]:
     return created
 
 
-def _first_free(held: ExitStack, names: Sequence[str], groups: Sequence[Sequence[int]]) -> Sequence[int]:
-    """Enters the first group whose slots are all free, however long that takes."""
+def _first_free(
+    held: ExitStack, names: Sequence[str], groups: Sequence[Sequence[int]], still_wanted: Callable[[], object]
+) -> Sequence[int]:
+    """Enters the first group whose slots are all free, however long that takes, unless `still_wanted` raises."""
     told = False
     while True:
+        still_wanted()
         for group in groups:
             if _take(held, [names[index] for index in group]):
                 return group
@@ -87,6 +92,8 @@ def _take(held: ExitStack, names: list[str]) -> bool:
     )
     try:
         ensure_slots()
+        if not _free(names):
+            return False  # asking for a slot that is taken, Prefect logs an error each time
         held.enter_context(slots)
     except httpx.TransportError:
         return False
@@ -97,3 +104,9 @@ def _take(held: ExitStack, names: list[str]) -> bool:
             return False
         raise
     return True
+
+
+def _free(names: Sequence[str]) -> bool:
+    with get_client(sync_client=True) as client:
+        limits = [client.read_global_concurrency_limit_by_name(name) for name in names]
+    return all(limit.active_slots < limit.limit for limit in limits)

@@ -56,15 +56,22 @@ def part_of_sweep(
 
 
 def _share_out(workspace: Workspace, experiment: Experiment, number: int) -> None:
-    """Lets the workers go as far as they come together, again and again: each time by at least a stage of the race."""
-    from lora_core.sweep import conclude_sweep, sweep_digest, swept
+    """Lets the workers go as far as they come together, again and again: each time by at least a stage of the race.
+
+    Where they added nothing, they never will, and the whole makes what is missing.
+    """
+    from lora_core.sweep import conclude_sweep, parts_digest, picture_count, sweep_digest, swept
 
     study = workspace.study(experiment.name)
     digest = sweep_digest(workspace, experiment, number)
     if swept(study, study.round(number), digest):
         return
-    said = {"workspace": workspace, "experiment": experiment, "number": number, "digest": digest}
-    made = None
-    while made is None:
-        made = next((one for one in fan_out(part_of_sweep, experiment.execution, said, gpu=True) if one), None)
-    conclude_sweep(workspace, experiment, number, made, digest)
+    agreed = parts_digest(workspace, experiment, number)
+    said = {"workspace": workspace, "experiment": experiment, "number": number, "digest": agreed}
+    before = -1
+    while (there := picture_count(study)) != before:
+        before = there
+        if made := next((one for one in fan_out(part_of_sweep, experiment.execution, said, gpu=True) if one), None):
+            conclude_sweep(workspace, experiment, number, made, digest)
+            return
+    logger.warning("The parts of the sweep wait for pictures that none of them makes; one process finishes it")

@@ -12,11 +12,13 @@ from lora_core.perceptual.choice import (
     choose_perceptual,
     download_lpips_weights,
     lpips_module,
+    perceptual_meaning,
     require_lpips_weights,
 )
 from lora_core.perceptual.weights import FILES, download_weights, find_weights, hub_weights
 
 __all__ = [
     "DOWNLOAD_COMMAND", "FILES", "GMSD_NAME", "LPIPS_NAME", "Perceptual", "choose_perceptual", "download_lpips_weights",
-    "download_weights", "find_weights", "hub_weights", "lpips_module", "require_lpips_weights",
+    "download_weights", "find_weights", "hub_weights", "lpips_module", "perceptual_meaning",
+    "require_lpips_weights",
 ]  # fmt: skip

@@ -58,6 +58,12 @@ def require_perceptual(section: ScoringSection) -> None:
     _weights_or_reason(section)
 
 
+def perceptual_meaning(section: ScoringSection) -> tuple[str, str]:
+    """Name and convention of what `choose_perceptual` returns; raises as `require_perceptual`, without torch."""
+    found = _weights_or_reason(section)
+    return (GMSD_NAME, CONVENTIONS["gmsd"]) if isinstance(found, str) else _lpips_meaning(found)
+
+
 def _weights_or_reason(section: ScoringSection) -> Weights | str:
     """The weights of LPIPS, or why it is GMSD instead."""
     if section.perceptual == "gmsd":
@@ -106,14 +112,22 @@ def _gmsd(reason: str) -> Perceptual:
 
 
 def _lpips(weights: Weights) -> Perceptual:
+    name, convention = _lpips_meaning(weights)
+    reason = "torchvision's AlexNet weights are at hand"
+    if not weights.published:
+        reason = (
+            f"scoring.lpips_weights names a file that is not torchvision's {ALEXNET.file}: "
+            "these numbers cannot be compared with published LPIPS"
+        )
+    return Perceptual(name, reason, convention, Lpips(KINDS["alex"], weights).to_device())
+
+
+def _lpips_meaning(weights: Weights) -> tuple[str, str]:
+    """Name and convention, which tell own weights from the published ones."""
     kind = KINDS["alex"]
-    distance = Lpips(kind, weights).to_device()
     if weights.published:
-        return Perceptual(kind.label, "torchvision's AlexNet weights are at hand", kind.convention, distance)
-    return Perceptual(
-        name=f"LPIPS (AlexNet v0.1, own weights {weights.digest})",
-        reason=f"scoring.lpips_weights names a file that is not torchvision's {ALEXNET.file}: "
-        "these numbers cannot be compared with published LPIPS",
-        convention=f"{kind.convention}; AlexNet weights with sha256 {weights.digest}..., not the published ones",
-        distance=distance,
+        return kind.label, kind.convention
+    return (
+        f"LPIPS (AlexNet v0.1, own weights {weights.digest})",
+        f"{kind.convention}; AlexNet weights with sha256 {weights.digest}..., not the published ones",
     )

@@ -2,10 +2,12 @@
 
 What is there is known by its ETag, what is here by size and time, and where those differ by its sha256. Files that name
 others (manifests) are read from a listing that is older than the one of the files, and written after them, so that
-nobody ever sees a manifest without what it names. Objects appear whole, and files are put in place when they are whole.
+nobody ever sees a manifest without what it names. The records of degraded twins come before the twins, as they do where
+they are made. Objects appear whole, and files are put in place when they are whole.
 
-Not mirrored: the workspace's cache, locks, and hidden files. What a killed run had not published is still in its
-mirror, and published by the next run on that machine, unless another machine has published the same file meanwhile.
+Not mirrored: the workspace's cache, locks, and hidden files but for journals of twins. What a killed run had not
+published is still in its mirror, and published by the next run on that machine, unless another machine has published
+the same file meanwhile.
 """
 
 import atexit
@@ -14,8 +16,12 @@ import logging
 import os
 import shutil
 import threading
+import uuid
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from hashlib import sha256
 from pathlib import Path, PurePosixPath
 
 from filelock import FileLock
@@ -26,9 +32,12 @@ from lora_core.storage.hold import Hold
 from lora_core.storage.places import file_system, local_folder, mirror_folder, reached
 
 _OWN = ".photo-enhancer"
+_RECORD, _JOURNALS = "degradation.jsonl", ".degradation*.journal"  # see lora_core.degradation.manifest
 _LAST = ("result.json", "ledger.jsonl", "current.json")
 _NAMING = (".json", ".jsonl", ".yaml", ".txt", ".log", ".html")
 """Ends of files that may name others; all of them are small."""
+_RECORDS, _DATA, _NAMES = range(-1, 0), range(1), range(1, 2 + len(_LAST))
+"""The ranks (`_rank`) of records of twins, of what nobody reads to find others, and of files that may name others."""
 
 logger = logging.getLogger(__name__)
 _held: dict[Path, Hold] = {}
@@ -52,6 +61,10 @@ class _Known:
     digest: str = ""
 
 
+_State = tuple[int, int, str]
+"""Size, time and digest of a file when it was uploaded."""
+
+
 class Mirror:
     """A workspace in a bucket and this machine's copy of it.
 
@@ -67,18 +80,16 @@ class Mirror:
         self._lock = FileLock(str(root / _OWN / ".lock"))
         self._system, self._path = file_system(self.url)
 
-    def hold(self) -> bool:
-        """Makes this machine the one that writes, until the process ends; whether it was not before.
+    def hold(self) -> None:
+        """Makes this machine the one that writes, until the process ends.
 
         Raises:
             ResourceError: another machine writes there, or the bucket cannot be reached.
         """
-        if self.root in _held:
-            return False
-        hold = Hold(self.url, self._system, self._path, self.root)
-        hold.take()
-        _held[self.root] = hold
-        return True
+        if self.root not in _held:
+            hold = Hold(self.url, self._system, self._path, self.root)
+            hold.take()
+            _held[self.root] = hold
 
     def pull(self) -> int:
         """Brings what is new or changed in the bucket; returns how many files.
@@ -90,10 +101,10 @@ class Mirror:
         with self._lock, reached(self.url):
             naming = self._listing()
             there = self._listing()
-            there = {name: one for name, one in there.items() if not _rank(name) or naming.get(name) == one}
+            there = {name: one for name, one in there.items() if _rank(name) not in _NAMES or naming.get(name) == one}
             known = self._known()
             for name in known.keys() - there.keys():
-                if not _rank(name) or name not in naming:  # else it changed just now, and stays as it was
+                if _rank(name) not in _NAMES or name not in naming:  # else it changed just now, and stays as it was
                     self._drop(name, known)
             new = [
                 name
@@ -104,54 +115,94 @@ class Mirror:
             for wave in _waves(new):
                 self._download(wave, there, known)
             self._write_record(known)
+        if self.root in _held:
+            _held[self.root].pulled = True
         return len(new)
 
     def push(self) -> int:
         """Publishes what is new, changed or gone here, where this machine holds the place; returns how many files.
 
+        Nothing where the mirror could not be brought up to date before: what it lacks is not gone. Of a file that
+        changes or goes away meanwhile, the next call publishes the rest.
+
         Raises:
             ResourceError: another machine has taken over, or the bucket cannot be reached.
         """
-        if self.root not in _held:
+        if self.root not in _held or not _held[self.root].pulled:
             return 0
         with self._lock, reached(self.url):
             _held[self.root].require()
             known = self._known()
-            naming = {name: (self.root / name).read_bytes() for name in self._changed(known, naming=True)}
-            changed = self._changed(known, naming=False)
-            gone = [name for name in known if not (self.root / name).exists()]
-            before = {name: self._state(name) for name in (*changed, *naming)}
-            if changed:
-                self._system.put([str(self.root / name) for name in changed], [self._object(name) for name in changed])
-            for wave in _waves(naming):
-                self._system.pipe({self._object(name): naming[name] for name in wave})
+            naming = self._contents(known, _NAMES)  # before the data are listed, so that what they name is among them
+            data = list(self._changed(known, _DATA))
+            records = self._contents(known, _RECORDS)  # afterwards, so that they name all twins that are listed
+            gone = sorted((name for name in known if not (self.root / name).exists()), key=_rank, reverse=True)
+            states = self._pipe(records) | self._put(data) | self._pipe(naming)
             for name in gone:
                 self._system.rm_file(self._object(name))
                 del known[name]
-            if before:
+            if states:
                 listed = self._listing()
-                known |= {name: _Known(listed[name].etag, *state) for name, state in before.items()}
+                known |= {name: _Known(listed[name].etag, *state) for name, state in states.items()}
             self._write_record(known)
-        return len(before) + len(gone)
+        return len(states) + len(gone)
 
-    def _changed(self, known: dict[str, _Known], naming: bool) -> list[str]:
-        """The files here that are not as they are there; of the two kinds, those that may name others, or the rest."""
-        changed = []
+    def _changed(self, known: dict[str, _Known], ranks: range) -> Iterator[str]:
+        """The files of such ranks here that are not as they are there."""
         for name in self._files():
-            if bool(_rank(name)) != naming:
+            if _rank(name) not in ranks:
                 continue
-            one, status = known.get(name), (self.root / name).stat()
-            if one and (one.size, one.mtime_ns) == (status.st_size, status.st_mtime_ns):
-                continue
-            if one and one.digest and one.digest == file_digest(self.root / name):
-                known[name] = _Known(one.etag, status.st_size, status.st_mtime_ns, one.digest)
-            else:
-                changed.append(name)
-        return changed
+            with suppress(FileNotFoundError):  # removed since it was listed
+                one, status = known.get(name), self._status(name)
+                if one and (one.size, one.mtime_ns) == status:
+                    continue
+                if one and one.digest and one.digest == file_digest(self.root / name):
+                    known[name] = _Known(one.etag, *status, one.digest)
+                    continue
+                yield name
 
-    def _state(self, name: str) -> tuple[int, int, str]:
+    def _contents(self, known: dict[str, _Known], ranks: range) -> dict[str, tuple[_State, bytes]]:
+        """What the changed files of such ranks hold; each is read before the next is looked at."""
+        contents = {}
+        for name in self._changed(known, ranks):
+            with suppress(FileNotFoundError):
+                status = self._status(name)  # before reading: what changes later is seen to have changed
+                data = (self.root / name).read_bytes()
+                contents[name] = (*status, sha256(data).hexdigest()), data
+        return contents
+
+    def _pipe(self, contents: dict[str, tuple[_State, bytes]]) -> dict[str, _State]:
+        """Uploads contents that were read; returns the states that they were read in."""
+        for wave in _waves(contents):
+            self._system.pipe({self._object(name): contents[name][1] for name in wave})
+        return {name: state for name, (state, _) in contents.items()}
+
+    def _put(self, names: list[str]) -> dict[str, _State]:
+        """Uploads files of any size, but for those that are removed meanwhile; returns the states that they were in."""
+        before: dict[str, tuple[int, int]] = {}
+        while names:
+            try:
+                before = {name: self._status(name) for name in names}
+                self._system.put([str(self.root / name) for name in names], [self._object(name) for name in names])
+                break
+            except FileNotFoundError:
+                there = [name for name in names if (self.root / name).exists()]
+                if there == names:  # it is the bucket that is not there
+                    raise
+                before, names = {}, there
+        return {name: (*status, self._digest(name, status)) for name, status in before.items()}
+
+    def _digest(self, name: str, status: tuple[int, int]) -> str:
+        """sha256 of a file that is still as it was; empty for another, which so counts as changed."""
+        try:
+            digest = file_digest(self.root / name)
+            return digest if self._status(name) == status else ""
+        except FileNotFoundError:
+            return ""
+
+    def _status(self, name: str) -> tuple[int, int]:
         status = (self.root / name).stat()
-        return status.st_size, status.st_mtime_ns, file_digest(self.root / name)
+        return status.st_size, status.st_mtime_ns
 
     def _files(self) -> Iterator[str]:
         for folder, folders, files in os.walk(self.root):
@@ -173,16 +224,29 @@ class Mirror:
         for name in names:
             place = self.root / name
             place.parent.mkdir(parents=True, exist_ok=True)
+            if _rank(name) in _RECORDS and place.exists():
+                self._keep_records(name, known.get(name))
             os.replace(staging / name, place)
             status = place.stat()
             known[name] = _Known(there[name].etag, status.st_size, status.st_mtime_ns)
         shutil.rmtree(staging, ignore_errors=True)
+
+    def _keep_records(self, name: str, one: _Known | None) -> None:
+        """As a journal of their own, where they were not published: a killed run left them, and the twins they name."""
+        if one is None or (one.size, one.mtime_ns) != self._status(name):
+            kept = (self.root / name).with_name(_JOURNALS.replace("*", f".kept-{uuid.uuid4().hex[:8]}"))
+            os.replace(self.root / name, kept)
 
     def _drop(self, name: str, known: dict[str, _Known]) -> None:
         """Removes what is gone there, unless it changed here since."""
         place, one = self.root / name, known.pop(name)
         if place.exists() and (place.stat().st_size, place.stat().st_mtime_ns) == (one.size, one.mtime_ns):
             place.unlink()
+            for folder in place.relative_to(self.root).parents[:-1]:
+                try:
+                    (self.root / folder).rmdir()
+                except OSError:  # not empty
+                    break
 
     def _listing(self) -> dict[str, _There]:
         """What is there, by name."""
@@ -224,7 +288,9 @@ def open_place(place: Path | str, hold: bool = True) -> Path:
     url = os.fspath(place)
     assert isinstance(url, str)
     mirror = Mirror(url, mirror_folder(url))
-    if (hold and mirror.hold()) or mirror.root not in _held:
+    if hold:
+        mirror.hold()
+    if mirror.root not in _held or not _held[mirror.root].pulled:
         count = mirror.pull()
         logger.info("%s: %d files brought to %s", mirror.url, count, mirror.root)
     return mirror.root
@@ -262,13 +328,16 @@ def _is_mirrored(name: str) -> bool:
         bool(name)
         and not name.endswith((".lock", "/"))
         and parts[0] != "cache"
-        and not any(part.startswith(".") and part != ".." for part in parts)
+        and not any(part.startswith(".") and part != ".." for part in parts[:-1])
+        and (not parts[-1].startswith(".") or parts[-1] == ".." or fnmatchcase(parts[-1], _JOURNALS))
     )
 
 
 def _rank(name: str) -> int:
-    """When a file is written: 0 first; who names others later; what makes a round or a champion last."""
+    """When a file is written: records of twins first, then 0; who names others; what makes a round or a champion."""
     file = PurePosixPath(name)
+    if file.name == _RECORD or fnmatchcase(file.name, _JOURNALS):
+        return -1
     if file.name in _LAST:
         return 2 + _LAST.index(file.name)
     return 1 if file.suffix in _NAMING else 0

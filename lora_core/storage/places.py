@@ -33,6 +33,8 @@ def local_folder(place: Path | str) -> Path | None:
         return Path(text)
     parts = urlsplit(text)
     if parts.scheme == "file":
+        if parts.netloc.lower() not in ("", "localhost"):
+            raise ConfigError(f"workspace {text}: a file address names a folder of this machine, file:///path/to/work")
         return Path(url2pathname(parts.path))
     if parts.scheme != "s3":
         raise ConfigError(

@@ -12,7 +12,7 @@ import numpy as np
 from filelock import FileLock
 
 from lora_core.data.pairs import Pair
-from lora_core.files import file_digest, read_json, write_json
+from lora_core.files import file_digest, finished_files, read_json, write_json
 from lora_core.images import centre_crop, read_rgb, write_png
 from lora_core.workspace import StudyFolder
 
@@ -34,6 +34,11 @@ def known_photos(study: StudyFolder, cell_id: str) -> dict[str, str]:
 def picture_path(study: StudyFolder, cell_id: str, name: str) -> Path:
     """The picture of one photograph."""
     return study.cells / cell_id / f"{name}.png"
+
+
+def picture_count(study: StudyFolder) -> int:
+    """All pictures of all cells and references that are there, whole."""
+    return sum(len(finished_files(folder, ".png")) for folder in study.cells.glob("*"))
 
 
 def write_manifest(study: StudyFolder, row: dict[str, Any], names: Sequence[str]) -> None:

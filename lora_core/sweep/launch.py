@@ -10,8 +10,9 @@ from lora_core.errors import DataError
 from lora_core.experiment import Experiment, save_experiment
 from lora_core.files import read_json, value_digest, write_json
 from lora_core.process import run_in_process
+from lora_core.progress import progress_of
 from lora_core.share import WHOLE, Share, require_same
-from lora_core.sweep.cells import finished, write_manifest
+from lora_core.sweep.cells import finished, picture_count, write_manifest
 from lora_core.sweep.grid import grid_digest
 from lora_core.workspace import RoundFolder, StudyFolder, Workspace
 
@@ -44,21 +45,23 @@ def sweep_part(
 
     Args:
         share: one of several; all of them may be at work at once, here and elsewhere.
-        digest: `sweep_digest` as it is where the work is shared out.
+        digest: `parts_digest` as it is where the work is shared out.
 
     Returns:
         For `conclude_sweep`, when all pictures are there; None if the race went no further because the parts of others
         were missing.
 
     Raises:
-        DataError, BaseModelError: this machine lacks, or has another base, photographs or checkpoints.
+        DataError, BaseModelError: this machine lacks, or has another base, photographs, checkpoints or, for a race,
+            perceptual metric.
         UserError, ProcessDied: as `sweep_round`.
     """
     study = workspace.study(experiment.name)
     folder = study.round(number)
     if not folder.training_done.exists():
         raise DataError(f"{folder.training_done} is not here; every worker needs the workspace in a folder they share")
-    require_same(sweep_digest(workspace, experiment, number), digest, "base, photographs or checkpoints", folder.root)
+    what = "base, photographs, checkpoints or perceptual metric"
+    require_same(parts_digest(workspace, experiment, number), digest, what, folder.root)
     done = part_folder(folder, share) / PART_DONE
     done.unlink(missing_ok=True)
     _run(workspace, experiment, number, share)
@@ -96,12 +99,19 @@ def _run(workspace: Workspace, experiment: Experiment, number: int, share: Share
     study = workspace.study(experiment.name)
     folder = study.round(number)
     save_experiment(experiment, folder.experiment)
+    own = folder.root / "sweep" if share.whole else part_folder(folder, share)
     run_in_process(
         "lora_core.sweep.worker",
         [str(workspace.root), str(folder.experiment), str(number), str(share)],
-        folder.root / "sweep" if share.whole else part_folder(folder, share),
-        saved=lambda: sum(1 for _ in study.cells.glob("*/*.png")),
+        own,
+        # The cells fill with what the other parts make too, so a part is asked how far it came itself.
+        saved=(lambda: picture_count(study)) if share.whole else (lambda: _done(own)),
     )
+
+
+def _done(folder: Path) -> int:
+    """Pictures that the process of this folder had behind it when it told last."""
+    return told.done if (told := progress_of(folder)) else 0
 
 
 def sweep_digest(workspace: Workspace, experiment: Experiment, number: int) -> str:
@@ -112,6 +122,21 @@ def sweep_digest(workspace: Workspace, experiment: Experiment, number: int) -> s
     grid = experiment.sweep.model_dump(mode="json", exclude={"batch"})
     judged = experiment.scoring.deciding() if experiment.sweep.race else None
     return value_digest([common, grid, judged, [row["digest"] for row in done["checkpoints"]]])
+
+
+def parts_digest(workspace: Workspace, experiment: Experiment, number: int) -> str:
+    """sha256 over what all parts must agree on: `sweep_digest`, and the perceptual metric that this machine judges by.
+
+    With `scoring.perceptual=auto` machines may choose differently; their races would drop different cells, and each
+    would wait for pictures that the others never make.
+
+    Raises:
+        ConfigError, ResourceError: the race's perceptual metric cannot be had here.
+    """
+    from lora_core.perceptual import perceptual_meaning  # its import takes a second
+
+    judged = perceptual_meaning(experiment.scoring) if experiment.sweep.race else None
+    return value_digest([sweep_digest(workspace, experiment, number), judged])
 
 
 def swept(study: StudyFolder, folder: RoundFolder, digest: str) -> bool:

@@ -62,7 +62,7 @@ def train_round(
 
 def _newest(folder: RoundFolder) -> str | None:
     """The name of the last saved state; `lora_core.training.state` imports torch."""
-    return max((state.name for state in folder.states.glob("images-*/")), default=None)
+    return max((file.parent.name for file in folder.states.glob("images-*/state.json")), default=None)
 
 
 def read_pruner(folder: RoundFolder) -> Pruner | None:

@@ -122,7 +122,7 @@ class Run:
                 self.state.validations.append(row | {"loss": self.validate()})
                 hooks.validated(self.state.validations[-1])
             if epoch or late or self._stalled():
-                hooks.checkpoint(epoch or self._epoch())
+                hooks.checkpoint(epoch or (ends[-1] if ends else self._epoch()))
                 return True
         return self.experiment.training.keep_best and self.best() == len(self.state.validations) - 1
 

@@ -100,21 +100,26 @@ class RunState:
 
 
 def newest_state(folder: Path) -> Path | None:
-    """The state with the most images seen."""
-    return max(folder.glob("images-*/"), default=None)
+    """The whole state with the most images seen."""
+    return max(filter(_is_whole, folder.glob("images-*/")), default=None)
 
 
 def keep_states(folder: Path, images: int, best_images: int | None, newest: int) -> None:
     """Deletes the states but the `newest` ones up to `images` and the one at `best_images`.
 
-    A state past `images` is left from a run that was cut off and begun again; it goes too.
+    A state past `images` is left from a run that was cut off and begun again; it goes too, as does a part of a state.
     """
     states = sorted(folder.glob("images-*/"))
-    upto = [state for state in states if int(state.name.split("-")[1]) <= images]
+    upto = [state for state in states if int(state.name.split("-")[1]) <= images and _is_whole(state)]
     kept = {*upto[-newest:], *(state for state in upto if int(state.name.split("-")[1]) == best_images)}
     for state in states:
         if state not in kept:
             rmtree(state)
+
+
+def _is_whole(state: Path) -> bool:
+    """Through a bucket a state arrives file by file, this one last."""
+    return (state / "state.json").exists()
 
 
 def state_folder(folder: Path, images: int) -> Path:

@@ -51,7 +51,8 @@ def test_both_forms_make_the_same_picture(
         pictures.append(call.images)
     assert pictures[0].shape == (1, 3, 64, 64)
     assert pictures[0].std() > 0.01
-    assert torch.equal(pictures[0], pictures[1])
+    # Their weights are the same (above), but not where they lie in memory, on which a kernel's sums may depend.
+    torch.testing.assert_close(pictures[0], pictures[1], atol=1e-5, rtol=0)
 
 
 def test_the_tokenizer_merges_words_and_keeps_every_byte(from_folder: StableDiffusionPipeline) -> None:

@@ -5,10 +5,12 @@ import threading
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from lora_core import company as company_module
 from lora_core.company import Company
 from lora_core.errors import DataError, ResourceError
+from lora_core.process import is_written, only_one
 from lora_core.share import Share, Turns, named_host, require_same
 
 
@@ -64,6 +66,27 @@ def test_one_waits_for_those_at_work_and_for_no_one_else(tmp_path: Path) -> None
 
         assert one.wait_for(look)
         worker.join()
+
+
+def test_a_part_steps_back_where_the_whole_began_while_it_waited(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(company_module, "_POLL_SECONDS", 0.01)
+    part, whole = Company(tmp_path, Share(0, 2)), []
+
+    def late(folder: Path, timeout: float) -> FileLock:
+        lock = only_one(folder, timeout)
+        if not whole:
+            whole.append(only_one(tmp_path))
+        return lock
+
+    monkeypatch.setattr(company_module, "only_one", late)
+    with pytest.raises(ResourceError, match="is being written by another run"), part.at_work(patience=0.1):
+        pytest.fail("it was let in")
+    assert not is_written(tmp_path / "0-of-2")  # the whole, which waits for it, can go on
+    whole[0].release()
+    with part.at_work(patience=0.1):
+        assert is_written(tmp_path / "0-of-2")
 
 
 def test_parts_and_the_whole_exclude_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -146,6 +146,11 @@ def test_norms_are_limited_where_they_are_too_long_and_nowhere_else(miniature):
 def test_the_newest_states_and_the_best_are_kept(tmp_path):
     for images in (100, 200, 300, 400, 900):
         state_folder(tmp_path, images).mkdir(parents=True)
+        (state_folder(tmp_path, images) / "state.json").touch()
+    state_folder(tmp_path, 350).mkdir()  # a part of a state, as another machine had published it when it died
+    (state_folder(tmp_path, 350) / "state.pt").touch()
     keep_states(tmp_path, 400, best_images=100, newest=2)  # 900 is left from a run that was begun again
     assert [int(path.name.split("-")[1]) for path in sorted(tmp_path.iterdir())] == [100, 300, 400]
     assert newest_state(tmp_path) == state_folder(tmp_path, 400) and newest_state(tmp_path / "none") is None
+    state_folder(tmp_path, 500).mkdir()
+    assert newest_state(tmp_path) == state_folder(tmp_path, 400)

@@ -12,7 +12,7 @@ from lora_core.process import run_in_process
 from lora_core.sections.execution import ExecutionSection
 from lora_core.workspace import Workspace
 from tasks.degrade import degrade
-from tasks.fan_out import Assignment, fan_out
+from tasks.fan_out import Assignment, _ended, fan_out
 from tasks.retries import retry_may_help
 from tasks.score import score
 from tasks.sweep import sweep
@@ -36,6 +36,34 @@ def fails(folder: Path, assignment: Assignment) -> None:
                 time.sleep(0.05)
             raise DataError("photo.png cannot be read; replace it")
         (folder / f"begun-{share.index}").touch()
+        run_in_process("tests.tasks.sleeper", [str(folder / "pid")], folder / str(share))
+
+
+@task
+def fails_beside_one_that_waits(folder: Path, assignment: Assignment) -> None:
+    """Part 0 is a mistake once part 1 waits for a GPU, which nobody gives back."""
+    with assignment.begun() as share:
+        if share.index == 0:
+            while not (folder / "waits").exists():
+                time.sleep(0.05)
+            raise DataError("photo.png cannot be read; replace it")
+        (folder / "waits").touch()
+        with assignment.own_gpu():
+            (folder / "begun").touch()
+
+
+@task
+def fails_beside_one_that_begins(folder: Path, assignment: Assignment) -> None:
+    """Part 0 is a mistake while part 1 is about to start its process, when there is none yet to be ended."""
+    with assignment.begun() as share:
+        if share.index == 0:
+            while not (folder / "begins").exists():
+                time.sleep(0.05)
+            raise DataError("photo.png cannot be read; replace it")
+        (folder / "begins").touch()
+        while assignment.call not in _ended:
+            time.sleep(0.05)
+        time.sleep(1)  # those that run are being ended
         run_in_process("tests.tasks.sleeper", [str(folder / "pid")], folder / str(share))
 
 

@@ -2,17 +2,24 @@
 
 import shutil
 import socket
+import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import psutil
 import pytest
 
-from lora_core.errors import ConfigError, DataError, ResourceError
+import lora_core.sweep
+from lora_core.errors import ConfigError, DataError, ResourceError, TrainingError
 from lora_core.experiment import Experiment, apply_overrides, load_preset
+from lora_core.files import write_text
 from lora_core.images import list_photos, read_rgb, write_png
 from lora_core.sections.execution import ExecutionSection
+from lora_core.share import Share
 from lora_core.workspace import Workspace
+from tasks import fan_out, slots
+from tasks import sweep as sweeping
 from tasks.fan_out import require_runner
 from tests.tasks.fanned import fanned, shared_round, twins
 from tests.trained_round import trained_round
@@ -38,6 +45,73 @@ def test_the_first_error_ends_the_others(prefect_harness: None, tmp_path: Path) 
         fanned("fails", tmp_path, ExecutionSection(workers=2))
     assert (tmp_path / "begun-1").exists()
     assert not psutil.pid_exists(int((tmp_path / "pid").read_text()))
+
+
+@posix
+def test_a_share_that_is_about_to_start_its_process_is_ended_too(prefect_harness: None, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"photo\.png cannot be read"):
+        fanned("fails_beside_one_that_begins", tmp_path, ExecutionSection(workers=2))
+
+
+def test_an_error_ends_a_share_that_waits_for_a_gpu(
+    prefect_harness: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slots, "POLL_SECONDS", 0.05)
+    monkeypatch.setattr(slots, "gpu_count", lambda: 1)
+    monkeypatch.setattr(fan_out, "gpu_count", lambda: 1)
+    with slots.gpu_slot(), pytest.raises(DataError, match=r"photo\.png cannot be read"):
+        fanned("fails_beside_one_that_waits", tmp_path, ExecutionSection(workers=2))
+    assert not (tmp_path / "begun").exists()
+
+
+def test_work_that_is_not_wanted_any_more_gives_its_slot_back(
+    prefect_harness: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slots, "gpu_count", lambda: 1)
+    assignment = fan_out.Assignment(Share(0, 2), Path.cwd(), None, True, "call")
+    monkeypatch.setattr(fan_out, "_ended", ended := set())
+    take = slots._take
+
+    def late(held: ExitStack, names: list[str]) -> bool:
+        taken = take(held, names)
+        ended.add("call")
+        return taken
+
+    monkeypatch.setattr(fan_out, "gpu_count", lambda: 1)
+    monkeypatch.setattr(slots, "_take", late)
+    with pytest.raises(TrainingError, match="because another one failed"), assignment.own_gpu():
+        pytest.fail("it began")
+    monkeypatch.setattr(slots, "_take", take)
+    with slots.gpu_slot(still_wanted=iter([None, None]).__next__):  # free at the first look
+        pass
+
+
+@posix
+def test_a_worker_that_ends_by_itself_meanwhile_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    gone = psutil.Process(child.pid)
+    child.communicate()
+    monkeypatch.setattr(fan_out, "_descendants", lambda: {gone})
+    fan_out._end(ExecutionSection(workers=2, runner="processes"), [], set())
+
+
+def test_parts_that_add_nothing_leave_the_rest_to_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where two machines judge a race differently, and each waits for pictures that the other never makes."""
+    experiment = apply_overrides(load_preset("pocket"), ["name=mini", "execution.workers=2"])
+    workspace = Workspace(tmp_path)
+    cells, rounds = workspace.study("mini").cells, []
+
+    def none_goes_on(*_: object, **__: object) -> list[None]:
+        rounds.append(len(rounds))
+        write_text(cells / "cell" / f"{min(len(rounds), 2)}.png", "picture")
+        return [None, None]
+
+    monkeypatch.setattr(sweeping, "fan_out", none_goes_on)
+    monkeypatch.setattr(sweeping, "whole_sweep", lambda *_: {"made by": "the whole"})
+    for name, answer in (("sweep_digest", "a"), ("parts_digest", "b"), ("swept", False)):
+        monkeypatch.setattr(lora_core.sweep, name, lambda *_, answer=answer: answer)
+    assert sweeping.sweep(workspace, experiment, 0) == {"made by": "the whole"}
+    assert len(rounds) == 3  # two added a picture each, the third none
 
 
 def test_a_runner_that_is_not_there_is_named_with_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,7 @@ from lora_core.perceptual import (
     choose_perceptual,
     download_lpips_weights,
     hub_weights,
+    perceptual_meaning,
 )
 
 ROOT = Path(__file__).parents[3]
@@ -74,6 +75,15 @@ def test_equals_the_lpips_package(
 def test_other_weights_never_bear_the_name_of_the_published_ones(measure: Perceptual) -> None:
     assert measure.name.startswith("LPIPS (AlexNet v0.1, own weights ")
     assert "cannot be compared" in measure.reason
+
+
+def test_what_the_numbers_mean_is_known_without_the_network(measure: Perceptual, weights: Path, hub: Path) -> None:
+    named = ScoringSection(perceptual="lpips", lpips_weights=str(weights))
+    assert perceptual_meaning(named) == (measure.name, measure.convention)
+    chosen = choose_perceptual(ScoringSection())
+    assert (
+        perceptual_meaning(ScoringSection()) == (chosen.name, chosen.convention) != (measure.name, measure.convention)
+    )
 
 
 def test_pictures_that_lpips_cannot_compare(measure: Perceptual) -> None:

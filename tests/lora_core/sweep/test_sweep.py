@@ -2,6 +2,7 @@
 
 import platform
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,13 +10,15 @@ import pytest
 import torch
 
 from lora_core.company import Company
-from lora_core.errors import BaseModelError, DataError, UserError
+from lora_core.errors import BaseModelError, DataError, TrainingError, UserError
 from lora_core.experiment import Experiment, apply_overrides, with_values
-from lora_core.files import file_digest, read_json, write_json
+from lora_core.files import file_digest, read_json, write_json, write_text
 from lora_core.images import read_rgb
+from lora_core.progress import progress_bar, told_in
 from lora_core.scoring import score_part, score_round
 from lora_core.share import Share, named_host
-from lora_core.sweep.launch import conclude_sweep, sweep_digest, sweep_part, swept
+from lora_core.sweep.cells import picture_count
+from lora_core.sweep.launch import conclude_sweep, part_folder, parts_digest, sweep_digest, sweep_part, swept
 from lora_core.sweep.worker import Sweep, sweep
 from lora_core.workspace import StudyFolder, Workspace
 from tests.trained_round import trained_round
@@ -128,17 +131,54 @@ def test_parts_make_the_same_bytes_as_the_whole(trained, raced, tmp_path):
 
 def test_a_worker_with_another_base_or_none_says_so(trained, tmp_path, miniature):
     workspace, experiment = copy_of(trained, tmp_path)
-    digest = sweep_digest(workspace, experiment, 0)
+    digest = parts_digest(workspace, experiment, 0)
     lacking = with_values(experiment, {"base.model": str(tmp_path / "nowhere")})
     with pytest.raises(BaseModelError, match=rf"on {platform.node()}: .*nowhere does not exist"), named_host():
         sweep_part(workspace, lacking, 0, Share(0, 2), digest)
     other = shutil.copytree(miniature, tmp_path / "other")
     config = read_json(other / "scheduler" / "scheduler_config.json")
     write_json(other / "scheduler" / "scheduler_config.json", {**config, "beta_end": 0.013})
-    with pytest.raises(DataError, match=r"round-000 is not what the run has there: base, photographs or checkpoints"):
+    with pytest.raises(DataError, match=r"round-000 is not what the run has there: base, photographs, checkpoints or"):
         sweep_part(workspace, with_values(experiment, {"base.model": str(other)}), 0, Share(0, 2), digest)
     with pytest.raises(DataError, match=r"done\.json is not here; every worker needs the workspace in a folder"):
         sweep_part(Workspace(tmp_path / "unmounted"), experiment, 0, Share(0, 2), digest)
+
+
+def test_a_worker_that_would_judge_the_race_by_another_metric_is_refused(trained, tmp_path, monkeypatch):
+    """Where one has the weights and another not, their races drop different settings and wait for each other."""
+    workspace, experiment = copy_of(trained, tmp_path, "scoring.perceptual=auto")
+    unraced = with_values(experiment, {"sweep.race": False})
+    monkeypatch.setattr("lora_core.perceptual.choice.why_not_in_cache", lambda weights: "not here")
+    digests = [parts_digest(workspace, one, 0) for one in (experiment, unraced)]
+    stored = sweep_digest(workspace, experiment, 0)
+    monkeypatch.setattr("lora_core.perceptual.choice.why_not_in_cache", lambda weights: None)
+    with pytest.raises(DataError, match=r"checkpoints or perceptual metric differ .*every worker needs .*weights"):
+        sweep_part(workspace, experiment, 0, Share(0, 2), digests[0])
+    assert parts_digest(workspace, unraced, 0) == digests[1]  # nobody judges
+    assert sweep_digest(workspace, experiment, 0) == stored  # what is kept stays what it was
+
+
+def test_a_part_that_dies_is_asked_for_its_own_progress(trained, tmp_path, monkeypatch):
+    """Pictures of the other parts, and files that are not whole yet, are no progress of one that dies."""
+    workspace, experiment = copy_of(trained, tmp_path)
+    study, asked = workspace.study("mini"), []
+    own = part_folder(study.round(0), Share(0, 2))
+
+    def dies(*arguments: object, saved: Callable[[], object]) -> None:
+        asked.append(saved())
+        for name in ("photo-0.png", ".photo-1.12-34.tmp.png"):
+            write_text(study.cells / "of-another" / name, "picture")
+        asked.append(saved())
+        with told_in(own), progress_bar("sweep", "picture", 10) as bar:
+            bar.update(3)
+        asked.append(saved())
+        raise TrainingError("died")
+
+    monkeypatch.setattr("lora_core.sweep.launch.run_in_process", dies)
+    with pytest.raises(TrainingError):
+        sweep_part(workspace, experiment, 0, Share(0, 2), parts_digest(workspace, experiment, 0))
+    assert asked == [0, 0, 3]
+    assert picture_count(study) == 1
 
 
 def test_a_part_counts_what_is_there_when_it_looks_at_the_disk(trained, raced, tmp_path, monkeypatch):
