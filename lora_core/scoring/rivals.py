@@ -4,17 +4,18 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from lora_core.experiment import ScoringSection
+from lora_core.experiment import Experiment
 from lora_core.lineage import read_results
 from lora_core.scoring.conclusions import rank
 from lora_core.scoring.points import Row, composites
 from lora_core.scoring.scorer import SCORES
 from lora_core.scoring.tables import PHOTO_SCHEMA
+from lora_core.tuning.batches import known_to
 from lora_core.workspace import StudyFolder
 
 
 def champion_composites(
-    study: StudyFolder, number: int, inputs: Mapping[str, Row], section: ScoringSection
+    study: StudyFolder, number: int, inputs: Mapping[str, Row], experiment: Experiment
 ) -> dict[str, float] | None:
     """Composites, by photograph, of the best winner of the rounds before `number`.
 
@@ -22,13 +23,13 @@ def champion_composites(
         study: the experiment's folder.
         number: the round that is being scored.
         inputs: the degraded input's scores by photograph, today.
-        section: the weights.
+        experiment: the weights, and which rounds run at the same time and do not know of each other.
 
     Returns:
         None where there is no earlier round, or where its scores are of other photographs or conventions: then the
         degraded input has other scores there.
     """
-    earlier = [result for result in read_results(study) if result["round"] < number and result.get("winner")]
+    earlier = [result for result in known_to(experiment, number, read_results(study)) if result.get("winner")]
     if not earlier:
         return None
     best = max(earlier, key=lambda result: rank(result["winner"]))
@@ -42,7 +43,7 @@ def champion_composites(
     if _scores(then) != _scores(inputs):
         return None
     rows = table.filter(pl.col("id") == best["winner"]["id"]).to_dicts()
-    points = dict(zip((row["photo"] for row in rows), composites(rows, inputs, section), strict=True))
+    points = dict(zip((row["photo"] for row in rows), composites(rows, inputs, experiment.scoring), strict=True))
     return points if points.keys() == inputs.keys() else None
 
 

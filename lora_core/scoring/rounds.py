@@ -63,7 +63,7 @@ def score_round(workspace: Workspace, experiment: Experiment, number: int) -> di
     warn_of_equal_pictures(row for of_cell in by_photo.values() for row in of_cell)
     inputs = {row["photo"]: row for row in by_photo[start]}
     rows = mean_rows(entries, by_photo, scorer.perceptual.name)
-    champion = champion_composites(study, number, inputs, experiment.scoring)
+    champion = champion_composites(study, number, inputs, experiment)
     statistics.add_statistics(rows, by_photo, champion, experiment.seed)
     constraints = constraints_of(experiment.scoring)
     add_feasible(rows, constraints)
