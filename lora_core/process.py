@@ -8,6 +8,7 @@ attempt.
 import json
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -40,13 +41,17 @@ _DEFAULTS = {
     "MALLOC_MMAP_THRESHOLD_": str(32 * 2**20),
     "MALLOC_TRIM_THRESHOLD_": str(8 * 2**30),
 }
+_DEVICES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
+"""Of the drivers of what torch calls CUDA devices: NVIDIA's, Windows' below WSL, AMD's."""
 _gpus: ContextVar[tuple[int, ...]] = ContextVar("gpus", default=())
 _running: dict[subprocess.Popen[bytes], bool] = {}  # and whether `end_children` ended it
 
 
 @cache
 def gpu_count() -> int:
-    """How many CUDA devices this process may use; asks torch, whose import takes its seconds once."""
+    """How many CUDA devices this process may use; torch, whose import takes seconds, is asked only beside a driver."""
+    if not (shutil.which("nvidia-smi") or any(Path(device).exists() for device in _DEVICES)):
+        return 0
     import torch
 
     return torch.cuda.device_count()
