@@ -4,7 +4,7 @@
 
 Only runs of our deployments are touched: their tag is what the automations look for, which the flows that such a run
 calls in its own process do not have. A flow goes on where it stopped, so a run that was taken for dead by mistake
-costs little; one that has ended cannot be called crashed any more, the server refuses that.
+costs what it had not saved; one that has ended cannot be called crashed any more, the server refuses that.
 """
 
 from datetime import timedelta

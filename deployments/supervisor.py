@@ -79,7 +79,7 @@ class _Child:
 
 @dataclass
 class Supervisor:
-    """The services of one root; start them in order, `watch`, and `stop`, which ends them in reverse.
+    """The services of one root; start them in order, `look` again and again, and `stop`, which ends them in reverse.
 
     Attributes:
         root: the folder that is served, and the working directory of all.
