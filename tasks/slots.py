@@ -6,13 +6,15 @@ import platform
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 import httpx
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
+from prefect.client.schemas.responses import GlobalConcurrencyLimitResponse
 from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError
 from prefect.concurrency.sync import concurrency
-from prefect.exceptions import ObjectNotFound
+from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.settings import get_current_settings
 
 from lora_core.process import gpu_count, on_gpus
@@ -63,9 +65,10 @@ def ensure_slots() -> list[str]:
             try:
                 client.read_global_concurrency_limit_by_name(name)
             except ObjectNotFound:
-                client.upsert_global_concurrency_limit_by_name(name, 1)
-                created.append(name)
-                logger.info("Created the GPU slot %s on the server", name)
+                with suppress(ObjectAlreadyExists):  # of processes that start together, one is first
+                    client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=name, limit=1))
+                    created.append(name)
+                    logger.info("Created the GPU slot %s on the server", name)
     return created
 
 
@@ -91,7 +94,6 @@ def _take(held: ExitStack, names: list[str]) -> bool:
         names, strict=True, max_retries=0, lease_duration=LEASE_SECONDS, raise_on_lease_renewal_failure=False
     )
     try:
-        ensure_slots()
         if not _free(names):
             return False  # asking for a slot that is taken, Prefect logs an error each time
         held.enter_context(slots)
@@ -107,6 +109,15 @@ def _take(held: ExitStack, names: list[str]) -> bool:
 
 
 def _free(names: Sequence[str]) -> bool:
+    """Whether none is taken; those that the server lacks are created."""
     with get_client(sync_client=True) as client:
-        limits = [client.read_global_concurrency_limit_by_name(name) for name in names]
+
+        def read() -> list[GlobalConcurrencyLimitResponse]:
+            return [client.read_global_concurrency_limit_by_name(name) for name in names]
+
+        try:
+            limits = read()
+        except ObjectNotFound:
+            ensure_slots()
+            limits = read()
     return all(limit.active_slots < limit.limit for limit in limits)

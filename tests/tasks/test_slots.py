@@ -2,9 +2,11 @@
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from prefect.client.orchestration import get_client
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.responses import GlobalConcurrencyLimitResponse
 from prefect.settings import PREFECT_API_URL, get_current_settings, temporary_settings
 
 from lora_core import process
@@ -36,6 +38,27 @@ def test_a_missing_slot_is_made_held_while_the_work_runs_and_given_back(host: py
     with pytest.raises(ZeroDivisionError), gpu_slot():
         _ = 1 / 0
     assert active(name) == 0
+
+
+def test_of_processes_that_start_together_one_makes_the_slot(host: pytest.MonkeyPatch) -> None:
+    together = threading.Barrier(4)
+    read = SyncPrefectClient.read_global_concurrency_limit_by_name
+
+    def read_together(client: SyncPrefectClient, name: str) -> GlobalConcurrencyLimitResponse:
+        try:
+            return read(client, name)
+        finally:
+            together.wait(30)  # all have seen that it is missing before one makes it
+
+    def make() -> list[str]:
+        with temporary_settings({PREFECT_API_URL: url}):
+            return ensure_slots()
+
+    url = get_current_settings().api.url
+    host.setattr(SyncPrefectClient, "read_global_concurrency_limit_by_name", read_together)
+    with ThreadPoolExecutor(4) as pool:
+        made = [future.result() for future in [pool.submit(make) for _ in range(4)]]
+    assert sorted(made) == [[], [], [], slot_names()]
 
 
 def test_works_share_two_gpus_and_the_third_waits(host: pytest.MonkeyPatch, monkeypatch: pytest.MonkeyPatch) -> None:
