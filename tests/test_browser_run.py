@@ -13,14 +13,11 @@ from playwright.sync_api import Browser, Locator, Page, expect
 from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from lora_core.experiment import apply_overrides, load_experiment, save_experiment
 from lora_core.workspace import Workspace
 from tests.browser import headless_chromium, visit
 from tests.served import Served
-from tests.test_interrupted_round import make_workspace
+from tests.small_round import QUICK, make_workspace
 
-QUICK = ("training.epochs=1", "training.checkpoint_every=1", "sweep.strengths=[0.1]", "sweep.steps=[1]",
-         "sweep.start_noises=[0.0]", "adapter.text_encoder=false", "data.test_limit=3", "sweep.race=false")  # fmt: skip
 PICTURES = Path(__file__).parents[1] / "build" / "screenshots"
 RUN_SECONDS = 240_000.0
 
@@ -29,9 +26,7 @@ RUN_SECONDS = 240_000.0
 def served(tmp_path_factory: pytest.TempPathFactory, miniature: Path, photos: Path) -> Iterator[Served]:
     """A root with one workspace, served."""
     root = tmp_path_factory.mktemp("served")
-    workspace = make_workspace(root / "work", miniature, photos)
-    quick = apply_overrides(load_experiment(workspace.experiment), list(QUICK))
-    save_experiment(quick, workspace.experiment)
+    make_workspace(root / "work", miniature, photos, QUICK)
     served = Served(root)
     served.up()
     try:
@@ -74,7 +69,7 @@ def run_id(deployment: str) -> str:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="serve is ended by a signal here")
-def test_a_person_tunes_looks_and_promotes(served: Served, browser: Browser) -> None:
+def test_a_person_tunes_looks_and_promotes(browser: Browser, served: Served) -> None:
     workspace = Workspace(served.root / "work")
     with temporary_settings({PREFECT_API_URL: served.api}), visit(browser, f"{served.ui}/deployments") as seen:
         page = seen.page

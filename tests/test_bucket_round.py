@@ -14,7 +14,7 @@ from lora_core.storage import open_place, release_all
 from lora_core.storage.places import CACHE
 from lora_core.workspace import Workspace
 from tests.bucket import BUCKET, running_bucket
-from tests.test_interrupted_round import make_workspace
+from tests.small_round import make_workspace
 
 SETTINGS = (
     "training.epochs=2", "adapter.text_encoder=false", "sweep.steps=[1]", "sweep.start_noises=[0.0]",

@@ -4,18 +4,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from lora_core.experiment import apply_overrides, load_experiment, save_experiment
 from lora_core.lineage import read_results
 from lora_core.workspace import Workspace
-from tests.test_browser_run import QUICK
-from tests.test_interrupted_round import made, make_workspace
-
-
-def prepare(root: Path, base: Path, photos: Path) -> Workspace:
-    workspace = make_workspace(root, base, photos)
-    quick = apply_overrides(load_experiment(workspace.experiment), [*QUICK, "tuning.parallel=2"])
-    save_experiment(quick, workspace.experiment)
-    return workspace
+from tests.small_round import QUICK, made, make_workspace
 
 
 def start(workspace: Workspace, number: int) -> subprocess.Popen[str]:
@@ -30,7 +21,8 @@ def wait(process: subprocess.Popen[str]) -> None:
 
 
 def test_rounds_that_run_together_make_what_they_make_alone(tmp_path: Path, miniature: Path, photos: Path) -> None:
-    alone, together = (prepare(tmp_path / name, miniature, photos) for name in ("alone", "together"))
+    settings = [*QUICK, "tuning.parallel=2"]
+    alone, together = (make_workspace(tmp_path / name, miniature, photos, settings) for name in ("alone", "together"))
     for number in (0, 1):
         wait(start(alone, number))
     for process in [start(together, number) for number in (0, 1)]:

@@ -7,7 +7,7 @@ from lora_core.experiment import apply_overrides, load_experiment
 from lora_core.lora import load_lora
 from lora_core.preparation import prepare
 from lora_core.training.launch import train_round
-from tests.test_interrupted_round import make_workspace
+from tests.small_round import make_workspace
 
 COMMON = ("training.epochs=1", "sweep.start_noises=[0.5]", "monitoring.samples=0", "monitoring.validation_photos=3")
 

@@ -22,7 +22,7 @@ from lora_core.preparation import degrade_workspace
 from lora_core.retraining import plan_retraining, still_changing
 from lora_core.tuning.study import propose, record
 from lora_core.workspace import Workspace
-from tests.test_interrupted_round import make_workspace
+from tests.small_round import make_workspace
 
 RATE = {"key": "training.learning_rate", "low": 1e-4, "high": 1e-2, "log": True}
 

@@ -13,7 +13,7 @@ from lora_core.images import list_photos
 from lora_core.preparation import prepare
 from lora_core.rounds import begin_round
 from lora_core.tuning.study import Proposal
-from tests.test_interrupted_round import make_workspace
+from tests.small_round import make_workspace
 
 ROUNDS: list[dict[str, Any]] = [{}, {"objective.prior_images": 2}, {"data.captions": "files"}]
 

@@ -15,7 +15,7 @@ from lora_core.training import launch, worker
 from lora_core.training.launch import finished, train_round
 from lora_core.tuning.pruning import Pruner
 from lora_core.workspace import Workspace
-from tests.test_interrupted_round import make_workspace
+from tests.small_round import make_workspace
 
 SETTINGS = (
     "adapter.text_encoder=false", "monitoring.samples=0", "monitoring.validation_photos=2", "training.epochs=4",

@@ -22,7 +22,7 @@ from lora_core.training.log import read_log
 from lora_core.training.loop import Hooks, Run
 from lora_core.training.setup import open_accelerator, set_up
 from lora_core.workspace import RoundFolder, Workspace
-from tests.test_interrupted_round import make_workspace
+from tests.small_round import make_workspace
 
 SHORT = ("adapter.text_encoder=false", "training.epochs=1", "monitoring.samples=1", "monitoring.validation_photos=2")
 
