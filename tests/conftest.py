@@ -6,8 +6,9 @@ The environment is set when this file is imported, before any library reads it; 
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -92,30 +93,39 @@ def prefect_harness() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="session", params=["sqlite", "postgresql"])
-def prefect_process(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> "Iterator[PrefectServer]":
-    """A server process on each database; what a test must not leave behind is its own to clean up."""
+@pytest.fixture(scope="session")
+def prefect_process(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Callable[[str], PrefectServer]]":
+    """Server processes by their database, "sqlite" or "postgresql"; each is started once, when it is first asked for."""
     from tests.postgres import postgres_server
     from tests.prefect_server import running_server
 
-    home = tmp_path_factory.mktemp("prefect-home")
-    required = os.environ.get("PHOTO_ENHANCER_REQUIRE_POSTGRES") == "1"
     with ExitStack() as stack:
-        database = stack.enter_context(postgres_server(required=required)) if request.param == "postgresql" else None
-        server = stack.enter_context(running_server(home, database))
-        assert (home / "prefect.db").exists() == (database is None)
+
+        @cache
+        def started(database: str) -> "PrefectServer":
+            home = tmp_path_factory.mktemp("prefect-home")
+            address = stack.enter_context(postgres_server()) if database == "postgresql" else None
+            server = stack.enter_context(running_server(home, address))
+            assert (home / "prefect.db").exists() == (database == "sqlite")
+            return server
+
+        yield started
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def prefect_server(
+    request: pytest.FixtureRequest, prefect_process: "Callable[[str], PrefectServer]"
+) -> "Iterator[PrefectServer]":
+    """A server that stays, on SQLite and again on PostgreSQL; this process talks to it.
+
+    What a test must not leave behind on it is its own to clean up. Not beside `prefect_harness` in one module.
+    """
+    from tests.prefect_server import drain, using
+
+    drain()  # what goes to the server before
+    with using(prefect_process(request.param)) as server:
         yield server
-
-
-@pytest.fixture
-def prefect_server(prefect_process: "PrefectServer") -> "Iterator[PrefectServer]":
-    """A server that stays, on SQLite and again on PostgreSQL; this process talks to it during the test."""
-    from tests.prefect_server import using
-
-    with using(prefect_process):
-        yield prefect_process
+        drain()
 
 
 @pytest.fixture(scope="session")

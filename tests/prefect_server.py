@@ -4,15 +4,16 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from prefect.events.worker import EventsWorker
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from tests.postgres import free_port
+from tests.waiting import wait
 
 _START_SECONDS = 120
 
@@ -47,11 +48,7 @@ class PrefectServer:
             self._process = subprocess.Popen(
                 command, env=self.environment, stdout=log, stderr=log, start_new_session=True
             )
-        deadline = time.monotonic() + _START_SECONDS
-        while not self._answers():
-            assert self._process.poll() is None, (self.home / "server.log").read_text()[-2000:]
-            assert time.monotonic() < deadline, "the server does not answer"
-            time.sleep(0.1)
+        wait(self._answers, "the server's start", _START_SECONDS, every=0.1)
 
     def kill(self) -> None:
         """SIGKILL for the server and whatever it started."""
@@ -70,6 +67,9 @@ class PrefectServer:
             self.kill()
 
     def _answers(self) -> bool:
+        assert self._process is not None and self._process.poll() is None, (
+            f"the server ended: {(self.home / 'server.log').read_text()[-2000:]}"
+        )
         try:
             urllib.request.urlopen(f"{self.address}/health", timeout=2).close()
         except OSError:
@@ -85,6 +85,7 @@ def running_server(home: Path, database: str | None = None) -> Iterator[PrefectS
     try:
         yield server
     finally:
+        drain()
         server.stop()
 
 
@@ -93,3 +94,11 @@ def using(server: PrefectServer) -> Iterator[PrefectServer]:
     """This process talks to that server within the block."""
     with temporary_settings({PREFECT_API_URL: server.address}):
         yield server
+
+
+def drain() -> None:
+    """Sends the events and logs that this process still has, to the server that they are for.
+
+    Prefect's worker for them keeps the server that it first met. Without that server it would try for a minute at exit.
+    """
+    EventsWorker.drain_all(timeout=30)

@@ -167,7 +167,7 @@ def _ask(address: str, auth: str = "", body: bytes | None = None, **headers: str
 def test_the_same_commands_run_by_hand_and_answer_those_who_may(tmp_path: Path) -> None:
     services = _filled(_compose()["services"], SECRETS)
     with (
-        postgres_server(required=False) as database,
+        postgres_server() as database,
         _running(services["server"], tmp_path / "server", **_place_of(database)) as server,
         _running(services["pages"], tmp_path / "pages") as pages,
         _running(services["tensorboard"], tmp_path / "tensorboard") as tensorboard,
