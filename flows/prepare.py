@@ -8,7 +8,8 @@ from pydantic import Field
 
 from flows.names import run_name
 from flows.parameters import Place, settle
-from lora_core.experiment import PresetName
+from lora_core.experiment import Experiment, PresetName
+from lora_core.workspace import Workspace
 from tasks.degrade import degrade
 from tasks.prepare import check, match
 from tasks.restarts import refuse_endless_restarts
@@ -36,8 +37,12 @@ def prepare_flow(
         rounds: Rounds that the disk must have room for.
     """
     refuse_endless_restarts()
-    place, plan = settle(workspace, experiment, preset, overrides)
-    space = check(place, plan, rounds)
-    made = degrade(place, plan)
-    publish(place)
-    return match(place, plan, made, space)
+    return prepare(*settle(workspace, experiment, preset, overrides), rounds)
+
+
+def prepare(workspace: Workspace, experiment: Experiment, rounds: int = 1) -> "Prepared":
+    """The preparation's tasks, in the run of whichever flow needs it: a run of its own would cost another second."""
+    space = check(workspace, experiment, rounds)
+    made = degrade(workspace, experiment)
+    publish(workspace)
+    return match(workspace, experiment, made, space)

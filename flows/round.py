@@ -9,7 +9,7 @@ from pydantic import Field
 
 from flows.names import run_name
 from flows.parameters import Place, changes_in, settle
-from flows.prepare import prepare_flow
+from flows.prepare import prepare
 from lora_core.experiment import Experiment, PresetName
 from lora_core.tuning.costs import Stopwatch
 from lora_core.workspace import Workspace
@@ -53,7 +53,7 @@ def round_flow(
     refuse_endless_restarts()
     said = (*overrides, *changes)
     place, plan = settle(workspace, experiment, preset, said)
-    prepare_flow(workspace, experiment, preset, said)
+    prepare(place, plan)
     begin(place, plan, number)
     with round_progress(place, plan, number):
         run_stages(place, plan, number, prune)

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from flows.names import run_name
 from flows.parameters import Place, settle
-from flows.prepare import prepare_flow
+from flows.prepare import prepare
 from lora_core.experiment import PresetName
 from tasks.begin import begin
 from tasks.restarts import refuse_endless_restarts
@@ -35,7 +35,7 @@ def train_flow(
     """
     refuse_endless_restarts()
     place, plan = settle(workspace, experiment, preset, overrides)
-    prepare_flow(workspace, experiment, preset, overrides)
+    prepare(place, plan)
     begin(place, plan, number)
     done = train(place, plan, number)
     publish(place)
