@@ -18,7 +18,7 @@ from lora_core.workspace import RoundFolder, Workspace
 
 @dataclass(frozen=True)
 class Stopwatch:
-    """Writes how long the stages of a round take; a stage that was killed and goes on is added up."""
+    """Writes how long the stages of a round take; a stage that failed and goes on is added up."""
 
     folder: RoundFolder
 
@@ -43,8 +43,9 @@ def stage_seconds(folder: RoundFolder) -> dict[str, float]:
 def minutes_of(workspace: Workspace, experiment: Experiment, results: Sequence[dict[str, Any]]) -> float:
     """How long the rounds took; of those that ran at the same time, the longest.
 
-    Restarts add nothing to it and take nothing off: a loop that starts again ends after the same round. A stage whose
-    process was killed counts from its last start.
+    A loop that starts again recalls the rounds that are finished, and counts them as they were. A stage includes the
+    attempts of its task that died and the pauses between them; what a run that was itself killed had spent on the stage
+    under way is not counted.
 
     Args:
         workspace: the workspace.

@@ -33,7 +33,7 @@ def counsel(
     done: Mapping[str, Any],
     log: Sequence[Row],
     earlier: Sequence[Row],
-    written: float | None = None,
+    written: float | None,
 ) -> list[str]:
     """Advice after a scored round, in whole sentences.
 
@@ -61,7 +61,7 @@ def counsel_pruned(
     done: Mapping[str, Any],
     log: Sequence[Row],
     earlier: Sequence[Row],
-    written: float | None = None,
+    written: float | None,
 ) -> list[str]:
     """The same after a round that was given up."""
     reading = read_curve(done.get("validations", []), log)

@@ -31,7 +31,7 @@ def advice(
     results = [
         {"changes": {"training.learning_rate": rate}, "winner": {"composite": points}} for rate, points in earlier
     ]
-    return counsel(experiment, Scores(experiment, *case.tables()), done_of(*losses), log_of(*log), results)
+    return counsel(experiment, Scores(experiment, *case.tables()), done_of(*losses), log_of(*log), results, None)
 
 
 @pytest.mark.parametrize(
@@ -94,15 +94,15 @@ def test_rounds_that_leave_the_rate_as_written_count_with_it() -> None:
     ]
     given = (experiment, Scores(experiment, *case.tables()), done_of(*FALLING), log_of(), earlier)
     assert re.search(r"take 0.0001 .*0.0001: \+3.00, 0.001: \+2.00, 0.01: \+0.50", counsel(*given, 1e-4)[2])
-    assert "3 must be scored, there are 2" in counsel(*given)[2]
+    assert "3 must be scored, there are 2" in counsel(*given, None)[2]
 
 
 def test_what_doing_more_takes_and_what_a_pruned_round_is_told() -> None:
     sentence = advice(Case(), FALLING)[3]
     assert "Twice the epochs (8) would see 800 views instead of 400" in sentence
     assert "8 checkpoints of 3.0 MiB each instead of 2" in sentence
-    told = counsel_pruned(Case().experiment(), done_of(1.0, 1.2, 1.3), [], [])
+    told = counsel_pruned(Case().experiment(), done_of(1.0, 1.2, 1.3), [], [], None)
     assert len(told) == 2 and "stop this one" in told[0]
     broken = {**done_of(), "images": 0, "checkpoints": [], "pruned_because": "The loss is nan."}
-    (told,) = counsel_pruned(Case().experiment(), broken, [], [])
+    (told,) = counsel_pruned(Case().experiment(), broken, [], [], None)
     assert told.endswith("not enough, the loss broke down at once; try 0.0001 or less.")
