@@ -23,7 +23,7 @@ from lora_core.sections.scoring import ScoringSection
 from lora_core.sections.sweep import SweepSection
 from lora_core.sections.training import TrainingSection
 from lora_core.sections.tuning import Dimension, TuningSection
-from lora_core.settings import Section, field, require_key
+from lora_core.settings import NAME, Section, field, require_key
 from lora_core.workspace import CHAMPIONS
 
 __all__ = [
@@ -47,7 +47,7 @@ _NEEDS_TRUE_GRADIENTS = ("prodigy", "schedule-free-adamw")
 class Experiment(Section):
     """One experiment. Equal experiments on equal photographs and base give equal results."""
 
-    name: str = field(0, "pocket", "Folder name under output/", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    name: str = field(0, "pocket", "Folder name under output/", pattern=NAME)
     seed: int = field(1, 0, "Seed of every random draw", ge=0)
     base: BaseModelSection = field(2, BaseModelSection(), "The base model")
     data: DataSection = field(3, DataSection(), "The photographs")

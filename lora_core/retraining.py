@@ -13,8 +13,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from filelock import FileLock, Timeout
-
 from lora_core.data.pairs import (
     dataset_digest,
     held_out_photographs,
@@ -24,16 +22,16 @@ from lora_core.data.pairs import (
     training_pairs,
     training_photographs,
 )
-from lora_core.errors import DataError, UserError
+from lora_core.errors import DataError, ResourceError, UserError
 from lora_core.experiment import Experiment, with_values
 from lora_core.files import read_json, value_digest, write_json
 from lora_core.lineage import read_results
+from lora_core.process import only_one
+from lora_core.settings import NAME_LENGTH
 from lora_core.workspace import StudyFolder, Workspace
 
 When = Literal["photographs changed", "always"]
 """When there is something to do: only after the photographs changed, or at every time, with another seed."""
-
-_LONGEST = 64  # characters of an experiment's name
 
 
 @dataclass(frozen=True)
@@ -81,11 +79,9 @@ def photographs_digest(workspace: Workspace, experiment: Experiment) -> str:
 @contextmanager
 def only_retraining(workspace: Workspace) -> Iterator[bool]:
     """Yields whether no other process retrains in this workspace; the others cannot begin until the block ends."""
-    workspace.output.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(workspace.output / ".retraining.lock")
     try:
-        lock.acquire(timeout=0)
-    except Timeout:
+        lock = only_one(workspace.output / ".retraining", timeout=0)
+    except ResourceError:
         yield False
         return
     try:
@@ -123,7 +119,7 @@ def plan_retraining(workspace: Workspace, experiment: Experiment, when: When) ->
     of_these = [one for one in retrainings(workspace, experiment.name) if one.photographs == photographs]
     if of_these and (when == "photographs changed" or of_these[-1].stopped is None):
         return of_these[-1]
-    name = f"{experiment.name[: _LONGEST - 13]}-{photographs[:8]}"
+    name = f"{experiment.name[: NAME_LENGTH - 13]}-{photographs[:8]}"
     if not of_these and _was_tuned(workspace, experiment):
         name = experiment.name
     elif of_these:

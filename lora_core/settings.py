@@ -14,6 +14,11 @@ from lora_core.errors import ConfigError
 from lora_core.files import write_text
 from lora_core.secrets import masked_assignment, secret_in
 
+NAME_LENGTH = 64
+"""Characters that the name of an experiment or a base may have."""
+NAME = rf"^[A-Za-z0-9][A-Za-z0-9._-]{{0,{NAME_LENGTH - 1}}}$"
+"""What such a name looks like: a folder is called by it."""
+
 
 class Section(BaseModel):
     """A part of the settings: immutable, unknown keys rejected, defaults validated too."""

@@ -11,7 +11,7 @@ from pydantic import model_validator
 
 from lora_core import settings
 from lora_core.files import value_digest
-from lora_core.settings import Section, field
+from lora_core.settings import NAME, Section, field
 
 PRESET_FOLDER = Path(__file__).with_name("presets")
 RecipePreset = Literal["pocket", "pocket-restoration", "small", "continue"]
@@ -170,7 +170,7 @@ class EvaluationSection(Section):
 class Recipe(Section):
     """One base model. Equal recipes on equal photographs give equal weights (CPU, fp32)."""
 
-    name: str = field(0, "base", "Folder name of the result", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    name: str = field(0, "base", "Folder name of the result", pattern=NAME)
     seed: int = field(1, 0, "Seed of every random draw", ge=0)
     resume: str | None = field(2, None, "A base's folder to continue from, UNet and text encoder; empty: from scratch")
     data: DataSection = field(3, DataSection(), "The photographs")
