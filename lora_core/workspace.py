@@ -29,6 +29,8 @@ from lora_core.promotion.pointer import champion_folder
 
 CHAMPIONS = "champion"
 """The folder under output/ that is no experiment's."""
+TWINS_MANIFEST, TWINS_JOURNALS = "degradation.jsonl", ".degradation*.journal"
+"""In a folder of degraded twins: what was made, and what is being made (`lora_core.degradation.manifest`)."""
 _REPEATS = re.compile(r"^(\d+)_(.*)$")
 
 

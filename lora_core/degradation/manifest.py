@@ -18,10 +18,10 @@ from typing import Any
 from lora_core.errors import DataError, ResourceError
 from lora_core.files import write_text
 from lora_core.share import WHOLE, Share
+from lora_core.workspace import TWINS_JOURNALS, TWINS_MANIFEST
 
-MANIFEST = "degradation.jsonl"
-_JOURNAL = ".degradation.journal"
-_SHARED = ".degradation.*.journal"
+MANIFEST = TWINS_MANIFEST
+_JOURNAL = TWINS_JOURNALS.replace("*", "")
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def open_journal(folder: Path, records: dict[str, Record], share: Share = WHOLE)
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / (_JOURNAL if share.whole else _SHARED.replace("*", str(share)))
+        path = folder / (_JOURNAL if share.whole else TWINS_JOURNALS.replace("*", f".{share}"))
         if share.whole:
             write_manifest(folder, records)
         else:  # a kill may have cut its last line
@@ -124,7 +124,8 @@ def open_journal(folder: Path, records: dict[str, Record], share: Share = WHOLE)
 
 
 def _journals(folder: Path) -> list[Path]:
-    return [*([folder / _JOURNAL] if (folder / _JOURNAL).exists() else []), *sorted(folder.glob(_SHARED))]
+    """That of a run which did the whole first: what shares made afterwards is newer."""
+    return sorted(folder.glob(TWINS_JOURNALS), key=lambda path: (path.name != _JOURNAL, path))
 
 
 def _read_lines(path: Path, torn_end: bool) -> dict[str, Record]:

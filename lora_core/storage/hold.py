@@ -24,11 +24,17 @@ from lora_core.errors import ResourceError
 from lora_core.files import write_text
 from lora_core.storage.places import reached
 
+OWN = ".photo-enhancer"
+"""The folder of a bucket's path, and of a mirror, that is no part of the workspace."""
 LEASE = timedelta(minutes=10)
 """A holder that was silent for so long is taken for dead."""
 RENEW_SECONDS = 60.0
 
 logger = logging.getLogger(__name__)
+
+
+class _Lost(ResourceError):
+    """Another machine has taken over."""
 
 
 @dataclass(frozen=True)
@@ -55,10 +61,10 @@ class Hold:
     """
 
     def __init__(self, url: str, system: Any, path: str, mirror: Path) -> None:
-        self._url, self._system, self._path = url, system, f"{path}/.photo-enhancer"
+        self._url, self._system, self._path = url, system, f"{path}/{OWN}"
         self._name = f"{platform.node()} {mirror}"
-        self._identity = mirror / ".photo-enhancer" / "machine"
-        self._users = mirror / ".photo-enhancer" / "users"
+        self._identity = mirror / OWN / "machine"
+        self._users = mirror / OWN / "users"
         self._users.mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(str(self._users / ".lock"))
         self._over = threading.Event()
@@ -94,7 +100,7 @@ class Hold:
             claim = self._read(newest) if newest else None
             if newest != self.number or claim != self._claim:
                 who = claim.name if claim else "nobody"
-                raise ResourceError(
+                raise _Lost(
                     f"{self._url} is held by {who} now, because this machine was silent for too long; what it made is "
                     "in its mirror, and the same command goes on from what was published"
                 )
@@ -141,10 +147,9 @@ class Hold:
                 self.require()
                 assert self._claim is not None
                 self._write(self.number, self._claim)
-            except ResourceError as error:
+            except _Lost as error:
                 logger.warning("%s", error)
-                if "is held by" in str(error):
-                    return
+                return
             except Exception as error:  # a network that fails for a moment; the lease outlasts it
                 logger.warning("The hold on %s could not be renewed (%s)", self._url, error)
 

@@ -28,11 +28,10 @@ from filelock import FileLock
 
 from lora_core.errors import DataError, UserError
 from lora_core.files import file_digest, read_json, require_space, write_json
-from lora_core.storage.hold import Hold
+from lora_core.storage.hold import OWN, Hold
 from lora_core.storage.places import file_system, local_folder, mirror_folder, reached
+from lora_core.workspace import TWINS_JOURNALS, TWINS_MANIFEST
 
-_OWN = ".photo-enhancer"
-_RECORD, _JOURNALS = "degradation.jsonl", ".degradation*.journal"  # see lora_core.degradation.manifest
 _LAST = ("result.json", "ledger.jsonl", "current.json")
 _NAMING = (".json", ".jsonl", ".yaml", ".txt", ".log", ".html")
 """Ends of files that may name others; all of them are small."""
@@ -75,9 +74,9 @@ class Mirror:
 
     def __init__(self, url: str, root: Path) -> None:
         self.url, self.root = url.rstrip("/"), root
-        self._record = root / _OWN / "mirror.json"
+        self._record = root / OWN / "mirror.json"
         self._record.parent.mkdir(parents=True, exist_ok=True)
-        self._lock = FileLock(str(root / _OWN / ".lock"))
+        self._lock = FileLock(str(root / OWN / ".lock"))
         self._system, self._path = file_system(self.url)
 
     def hold(self) -> None:
@@ -214,7 +213,7 @@ class Mirror:
 
     def _download(self, names: list[str], there: dict[str, _There], known: dict[str, _Known]) -> None:
         """To a place of its own first, so that an interrupted transfer leaves nothing that looks whole."""
-        staging = self.root / _OWN / "incoming"
+        staging = self.root / OWN / "incoming"
         shutil.rmtree(staging, ignore_errors=True)
         if names:
             targets = [staging / name for name in names]
@@ -227,20 +226,19 @@ class Mirror:
             if _rank(name) in _RECORDS and place.exists():
                 self._keep_records(name, known.get(name))
             os.replace(staging / name, place)
-            status = place.stat()
-            known[name] = _Known(there[name].etag, status.st_size, status.st_mtime_ns)
+            known[name] = _Known(there[name].etag, *self._status(name))
         shutil.rmtree(staging, ignore_errors=True)
 
     def _keep_records(self, name: str, one: _Known | None) -> None:
         """As a journal of their own, where they were not published: a killed run left them, and the twins they name."""
         if one is None or (one.size, one.mtime_ns) != self._status(name):
-            kept = (self.root / name).with_name(_JOURNALS.replace("*", f".kept-{uuid.uuid4().hex[:8]}"))
+            kept = (self.root / name).with_name(TWINS_JOURNALS.replace("*", f".kept-{uuid.uuid4().hex[:8]}"))
             os.replace(self.root / name, kept)
 
     def _drop(self, name: str, known: dict[str, _Known]) -> None:
         """Removes what is gone there, unless it changed here since."""
         place, one = self.root / name, known.pop(name)
-        if place.exists() and (place.stat().st_size, place.stat().st_mtime_ns) == (one.size, one.mtime_ns):
+        if place.exists() and self._status(name) == (one.size, one.mtime_ns):
             place.unlink()
             for folder in place.relative_to(self.root).parents[:-1]:
                 try:
@@ -298,7 +296,7 @@ def open_place(place: Path | str, hold: bool = True) -> Path:
 
 def mirror_of(root: Path) -> Mirror | None:
     """The mirror that a folder is; None for any other folder."""
-    record = root / _OWN / "mirror.json"
+    record = root / OWN / "mirror.json"
     return Mirror(read_json(record)["url"], root) if record.exists() else None
 
 
@@ -329,14 +327,14 @@ def _is_mirrored(name: str) -> bool:
         and not name.endswith((".lock", "/"))
         and parts[0] != "cache"
         and not any(part.startswith(".") and part != ".." for part in parts[:-1])
-        and (not parts[-1].startswith(".") or parts[-1] == ".." or fnmatchcase(parts[-1], _JOURNALS))
+        and (not parts[-1].startswith(".") or parts[-1] == ".." or fnmatchcase(parts[-1], TWINS_JOURNALS))
     )
 
 
 def _rank(name: str) -> int:
     """When a file is written: records of twins first, then 0; who names others; what makes a round or a champion."""
     file = PurePosixPath(name)
-    if file.name == _RECORD or fnmatchcase(file.name, _JOURNALS):
+    if file.name == TWINS_MANIFEST or fnmatchcase(file.name, TWINS_JOURNALS):
         return -1
     if file.name in _LAST:
         return 2 + _LAST.index(file.name)
