@@ -73,7 +73,6 @@ def open_accelerator(experiment: Experiment) -> Accelerator:
     Raises:
         ConfigError: other than `training.processes` processes were started.
     """
-    torch.set_grad_enabled(False)
     precision = "fp16" if experiment.base.precision == "fp16" else "no"
     accelerator = Accelerator(mixed_precision=precision, cpu=default_device().type == "cpu")
     if accelerator.num_processes != experiment.training.processes:

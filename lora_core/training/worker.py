@@ -31,6 +31,7 @@ from lora_core.workspace import RoundFolder, Workspace
 LOG = logging.getLogger(__name__)
 
 
+@torch.no_grad()  # gradients only where they are asked for
 def train(workspace: Workspace, experiment: Experiment, number: int) -> None:
     """Trains round `number`, from its last saved state where there is one, to its manifest."""
     folder = workspace.study(experiment.name).round(number)

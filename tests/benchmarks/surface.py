@@ -137,6 +137,7 @@ class Recorder:
         if self.points.exists():
             self.known = [json.loads(line) for line in self.points.read_text().splitlines()]
 
+    @torch.no_grad()
     def record(self, place: int, values: dict[str, Any]) -> None:
         """One training and the scores of its checkpoints."""
         if any(point["place"] == place for point in self.known):

@@ -1,6 +1,7 @@
 """Runs of every kind on the miniature, in this process: what they train, write, and do when something goes wrong."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -30,6 +31,13 @@ SHORT = ("adapter.text_encoder=false", "training.epochs=1", "monitoring.samples=
 @pytest.fixture
 def workspace(tmp_path, miniature, photos) -> Workspace:
     return make_workspace(tmp_path / "work", miniature, photos)
+
+
+@pytest.fixture(autouse=True)
+def no_gradients() -> Iterator[None]:
+    """As in the worker, which `run_of` does without."""
+    with torch.no_grad():
+        yield
 
 
 def experiment_of(workspace: Workspace, *settings: str) -> Experiment:
