@@ -154,7 +154,7 @@ def _list_versions(place: Workspace) -> None:
     present = present_champion(place)
     if present is None:
         click.echo(f"{place.champions} holds no champion yet")
-    for version in all_versions(place):
+    for version in all_versions(place.champions):
         settings = version.settings
         mark = "*" if present is not None and version.name == present.name else " "
         click.echo(

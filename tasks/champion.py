@@ -28,17 +28,16 @@ def crown(workspace: Workspace, experiment: Experiment, promotion: Promotion, sa
         promotion: the rule.
         said: what names workspace and experiment, as the parameters of a flow.
     """
-    from lora_core.promotion.standing import rule, standing_of
+    from lora_core.promotion.standing import rule
 
-    words = rule(workspace, experiment, promotion)
-    logger.info("%s", words)
-    standing = standing_of(workspace, experiment)
-    if standing is not None and not standing.is_champion:
+    ruling = rule(workspace, experiment, promotion)
+    logger.info("%s", ruling.words)
+    if ruling.undecided is not None:
         if promotion == "ask":
-            _ask(experiment, said, standing.digest)
+            _ask(experiment, said, ruling.undecided.digest)
         else:
             logger.info("To decide otherwise: %s", command_line("promote", said))
-    return words
+    return ruling.words
 
 
 def _ask(experiment: Experiment, said: dict[str, Any], standing: str) -> None:

@@ -13,7 +13,7 @@ from lora_core.lineage import read_results
 from lora_core.model_card import model_card
 from lora_core.promotion.scores import PhotoScores, scores_of
 from lora_core.promotion.versions import CARD_FILE, DIFFUSERS_FOLDER, SCORES_FILE, SETTINGS_FILE
-from lora_core.scoring.conclusions import rank
+from lora_core.scoring.conclusions import best_result
 from lora_core.workspace import RoundFolder, Workspace
 
 _METRICS = ("psnr_y", "psnr_rgb", "ssim_y", "ssim_rgb", "perceptual")
@@ -61,7 +61,7 @@ class Candidate:
 
 
 def find_candidate(workspace: Workspace, experiment: Experiment) -> Candidate | None:
-    """The winner of the best round as `scoring.rank` has it, the earlier of equals; None where no round has scores.
+    """The winner of the best round (`best_result`); None where no round has scores.
 
     A round that does not beat the degraded input can win too, for it is the best there is; `beats_input` in the
     settings and the first line of the card say so.
@@ -70,10 +70,9 @@ def find_candidate(workspace: Workspace, experiment: Experiment) -> Candidate | 
         DataError: a file of the round is missing or changed since it was scored.
     """
     study = workspace.study(experiment.name)
-    results = [result for result in read_results(study) if result["winner"]]  # those that were given up have none
-    if not results:
+    best = best_result(read_results(study))
+    if best is None:
         return None
-    best = max(results, key=lambda result: rank(result["winner"]))
     folder = study.round(best["round"])
     run = load_experiment(folder.experiment)
     done = read_json(folder.training_done)

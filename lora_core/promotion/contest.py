@@ -27,8 +27,7 @@ class Contest:
         rival: the champion or the degraded input, in words.
         refusal: why they cannot be compared; None where they can. The numbers then say nothing.
         photos: test photographs.
-        points, rival_points: mean composites.
-        difference: its mean over the photographs.
+        difference: of the composites, its mean over the photographs.
         low, high: 95 % bootstrap interval of that mean; None where one photograph says nothing of the spread.
         p: one-sided paired Wilcoxon signed-rank test that the differences lie above 0.
         better: photographs on which the candidate is ahead.
@@ -38,8 +37,6 @@ class Contest:
     rival: str
     refusal: str | None = None
     photos: int = 0
-    points: float = 0.0
-    rival_points: float = 0.0
     difference: float = 0.0
     low: float | None = None
     high: float | None = None
@@ -71,8 +68,6 @@ def hold_contest(candidate: PhotoScores, champion: PhotoScores | None, rival: st
     return Contest(
         rival=rival,
         photos=len(differences),
-        points=fmean(candidate.points.values()),
-        rival_points=fmean(theirs.values()),
         difference=fmean(differences),
         low=low,
         high=high,

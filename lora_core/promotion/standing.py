@@ -47,6 +47,19 @@ class Standing:
         return Decision(study, self.candidate.round, digest, self.rival, choice, by, note, words)
 
 
+@dataclass(frozen=True)
+class Ruling:
+    """What a rule made of a study's candidate.
+
+    Attributes:
+        words: what came of it.
+        undecided: the standing of a candidate that is not the champion; None where nothing is left to decide.
+    """
+
+    words: str
+    undecided: Standing | None = None
+
+
 def standing_of(workspace: Workspace, experiment: Experiment) -> Standing | None:
     """Where the study's candidate stands; None where no round has scores.
 
@@ -87,13 +100,10 @@ def promote(
     return install(workspace, candidate.digest, candidate.write, by, note, decision)
 
 
-def rule(workspace: Workspace, experiment: Experiment, promotion: Promotion) -> str:
+def rule(workspace: Workspace, experiment: Experiment, promotion: Promotion) -> Ruling:
     """Lets a rule decide whether the study's candidate becomes the champion; deciding again changes nothing.
 
     What was the champion before and is not any more was rolled back or beaten, and no rule brings it back.
-
-    Returns:
-        What came of it, in words.
 
     Raises:
         DataError: as `standing_of`.
@@ -101,26 +111,27 @@ def rule(workspace: Workspace, experiment: Experiment, promotion: Promotion) -> 
     """
     standing = standing_of(workspace, experiment)
     if standing is None:
-        return "No round has scores, so there is no candidate."
+        return Ruling("No round has scores, so there is no candidate.")
     candidate = f"Round {standing.candidate.round} of {experiment.name}"
     if standing.is_champion:
-        return f"{candidate} is the champion: {workspace.champion}"
+        return Ruling(f"{candidate} is the champion: {workspace.champion}")
     if promotion != "ask" and standing.champion and was_champion(workspace, standing.candidate.digest):
-        return f"{candidate} has been the champion before; {standing.champion.name}, which replaced it, stays"
+        words = f"{candidate} has been the champion before; {standing.champion.name}, which replaced it, stays"
+        return Ruling(words, standing)
     by = f"the rule '{promotion}'"
     if promotion == "best":
-        return f"{candidate} is the champion now: {promote(workspace, standing.candidate, by).folder}"
+        return Ruling(f"{candidate} is the champion now: {promote(workspace, standing.candidate, by).folder}")
     words = contest_in_words(standing.contest)
     if promotion == "ask":
-        return f"{candidate} waits for a decision. {words}"
+        return Ruling(f"{candidate} waits for a decision. {words}", standing)
     choice: Choice = "approve" if standing.contest.won else "reject"
     # First, for nobody rules upon it again when it is the champion; killed in between, this is done again.
     remember(workspace.study(experiment.name), standing.decision(choice, by))
     if choice == "approve":
         version = promote(workspace, standing.candidate, by, words)
-        return f"{candidate} is the champion now: {version.folder}. {words}"
+        return Ruling(f"{candidate} is the champion now: {version.folder}. {words}")
     kept = f"{standing.champion.name} stays the champion" if standing.champion else "there is still no champion"
-    return f"{candidate} was not promoted; {kept}. {words}"
+    return Ruling(f"{candidate} was not promoted; {kept}. {words}", standing)
 
 
 def _contest(candidate: Candidate, champion: Version | None, seed: int) -> Contest:

@@ -43,6 +43,11 @@ class Version:
         return self.folder.name
 
     @property
+    def number(self) -> int:
+        """Its number, from 1; ValueError where it is from before there were any."""
+        return int(self.name.partition("-")[0])
+
+    @property
     def settings(self) -> dict[str, Any]:
         """What it takes to get the scored pictures again, and the scores; DataError where they are damaged."""
         return _read_settings(self.folder)
@@ -82,10 +87,10 @@ def present_champion(workspace: Workspace) -> Version | None:
     raise DataError(f"{folder}, the champion, is not there; name another with: photo-enhancer rollback --to VERSION")
 
 
-def all_versions(workspace: Workspace) -> list[Version]:
+def all_versions(champions: Path) -> list[Version]:
     """Every version that is there, in the order of their numbers."""
-    folders = (path for path in workspace.champions.glob("*") if is_version(path.name))
-    return sorted((Version(path) for path in folders), key=lambda version: int(version.name.partition("-")[0]))
+    folders = (path for path in champions.glob("*") if is_version(path.name))
+    return sorted((Version(path) for path in folders), key=lambda version: version.number)
 
 
 def was_champion(workspace: Workspace, digest: str) -> bool:
@@ -127,7 +132,7 @@ def install(
         _keep_loose(champions)
         moves = read_moves(champions)
         move = Move("", "promoted", by, _now(), note, decision)
-        version = next((known for known in all_versions(workspace) if known.is_of(digest)), None)
+        version = _version_of(champions, digest)
         if version is not None and moves and moves[-1].version == version.name:
             return version
         if version is None:
@@ -159,16 +164,21 @@ def roll_back(
         moves = read_moves(champions) if to is None else _readable_moves(champions)
         if (wanted := to or undone(moves)) is None:
             raise ConfigError(f"{champions} holds no champion before the present one")
-        version = _find(workspace, wanted)
+        version = _find(champions, wanted)
         if moves and version.name == moves[-1].version:
             raise ConfigError(f"{version.name} is the champion already")
         write_moves(champions, (*moves, Move(version.name, "rolled back", by, _now(), note)))
         return version
 
 
+def _version_of(champions: Path, digest: str) -> Version | None:
+    """The version that is there already of what has this digest."""
+    return next((version for version in all_versions(champions) if version.is_of(digest)), None)
+
+
 def _write_version(champions: Path, digest: str, write: Callable[[Path], object], move: Move) -> Version:
-    numbers = [int(path.name.partition("-")[0]) for path in champions.iterdir() if is_version(path.name)]
-    folder = champions / f"{max(numbers, default=0) + 1:04d}-{digest[:12]}"
+    last = max((version.number for version in all_versions(champions)), default=0)
+    folder = champions / f"{last + 1:04d}-{digest[:12]}"
     with whole_folder(folder) as whole:
         write(whole)
         write_json(whole / _PROMOTION_FILE, {**asdict(move), "version": folder.name, "digest": digest})
@@ -196,8 +206,7 @@ def _keep_loose(champions: Path) -> None:
                 (shutil.copytree if path.is_dir() else shutil.copyfile)(path, folder / path.name)
 
         digest = value_digest(settings)
-        known = [path for path in champions.iterdir() if is_version(path.name) and Version(path).is_of(digest)]
-        version = Version(known[0]) if known else _write_version(champions, digest, write, move)
+        version = _version_of(champions, digest) or _write_version(champions, digest, write, move)
         write_moves(champions, (replace(move, version=version.name),))
     for path in loose:  # the settings last: as long as they are there, this is done again
         (shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True))
@@ -225,15 +234,15 @@ def _readable_moves(champions: Path) -> tuple[Move, ...]:
         return ()
 
 
-def _find(workspace: Workspace, wanted: str) -> Version:
-    versions = all_versions(workspace)
+def _find(champions: Path, wanted: str) -> Version:
+    versions = all_versions(champions)
     if wanted.isdecimal() and len(wanted) <= 4:
-        found = [version for version in versions if int(version.name.partition("-")[0]) == int(wanted)]
+        found = [version for version in versions if version.number == int(wanted)]
     else:
         found = [version for version in versions if version.name.startswith(wanted)]
     if len(found) != 1:
         names = ", ".join(version.name for version in versions) or "none"
-        raise ConfigError(f"{workspace.champions} holds no version '{wanted}', or several; there are {names}")
+        raise ConfigError(f"{champions} holds no version '{wanted}', or several; there are {names}")
     return found[0]
 
 

@@ -1,6 +1,7 @@
 """What a round's table says: the best of each kind, and the front of fidelity against perception."""
 
 from collections.abc import Iterable
+from typing import Any
 
 from lora_core.classical import CLASSICAL
 from lora_core.errors import DataError
@@ -36,6 +37,12 @@ def best(rows: Iterable[Row]) -> Row | None:
 def rank(row: Row) -> tuple[bool, float]:
     """What rows are compared by: one that meets the constraints before one that does not, then the composite."""
     return row.get("feasible") is not False, row["composite"]
+
+
+def best_result(results: Iterable[dict[str, Any]]) -> dict[str, Any] | None:
+    """The round (its `result.json`) whose winner ranks highest, of equals the earliest; None where none has scores."""
+    scored = (result for result in results if result["winner"])  # those that were given up have none
+    return max(scored, key=lambda result: (rank(result["winner"]), -result["round"]), default=None)
 
 
 def pareto_front(rows: Iterable[Row]) -> list[str]:

@@ -30,7 +30,7 @@ if __name__ == "__main__":
     promote(workspace, 0)
     for _ in range(int(sys.argv[2])):
         if (child := os.fork()) == 0:
-            for number in itertools.count(len(all_versions(workspace))):
+            for number in itertools.count(len(all_versions(workspace.champions))):
                 promote(workspace, number)
         time.sleep(draw.uniform(0, 0.05))
         os.kill(child, signal.SIGKILL)

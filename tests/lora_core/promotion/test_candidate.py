@@ -80,7 +80,7 @@ def finish_round(
 
 def crown(workspace: Workspace, experiment: Experiment) -> str:
     """As the command line does it."""
-    return rule(workspace, experiment, "best")
+    return rule(workspace, experiment, "best").words
 
 
 def contents(folder: Path) -> dict[str, bytes]:

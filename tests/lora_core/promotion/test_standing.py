@@ -103,7 +103,7 @@ def test_another_base_or_machine_is_no_reason_to_refuse() -> None:
 def weak(tmp_path: Path, photos: Path) -> Study:
     """Champion of its workspace."""
     study = make_candidate(tmp_path / "work", photos, "weak", quality=0.6)
-    assert rule(study.workspace, study.experiment, "significant").count("is the champion now") == 1
+    assert rule(study.workspace, study.experiment, "significant").words.count("is the champion now") == 1
     return study
 
 
@@ -114,8 +114,9 @@ def challenger(weak: Study, photos: Path, quality: float = 1.0) -> Study:
 def test_the_rule_promotes_what_wins_once_and_remembers_why(weak: Study, photos: Path) -> None:
     strong = challenger(weak, photos)
     for words in ("is the champion now", "Round 0 of challenger is the champion:"):
-        assert words in rule(strong.workspace, strong.experiment, "significant")
-    assert [version.settings["name"] for version in all_versions(strong.workspace)] == ["weak", "challenger"]
+        ruling = rule(strong.workspace, strong.experiment, "significant")
+        assert words in ruling.words and ruling.undecided is None
+    assert [version.settings["name"] for version in all_versions(strong.workspace.champions)] == ["weak", "challenger"]
     assert strong.workspace.champion.name.startswith("0002-")
     (decision,) = read_decisions(strong.workspace.study("challenger"))
     assert (decision.choice, decision.by) == ("approve", "the rule 'significant'")
@@ -127,13 +128,16 @@ def test_the_rule_promotes_what_wins_once_and_remembers_why(weak: Study, photos:
 def test_the_rule_keeps_a_champion_that_is_not_beaten_and_best_does_not_ask(weak: Study, photos: Path) -> None:
     worse = challenger(weak, photos, 0.4)
     for _ in range(2):
-        words = rule(worse.workspace, worse.experiment, "significant")
-        assert "was not promoted; 0001-" in words and "not significant" in words
+        ruling = rule(worse.workspace, worse.experiment, "significant")
+        assert "was not promoted; 0001-" in ruling.words and "not significant" in ruling.words
+        assert ruling.undecided is not None
     (decision,) = read_decisions(worse.workspace.study("challenger"))
     assert decision.choice == "reject" and worse.workspace.champion.name.startswith("0001-")
-    assert "waits for a decision" in rule(worse.workspace, worse.experiment, "ask")
+    ruling = rule(worse.workspace, worse.experiment, "ask")
+    assert "waits for a decision" in ruling.words and ruling.undecided is not None
+    assert ruling.undecided.digest == require_standing(worse.workspace, worse.experiment).digest
     assert worse.workspace.champion.name.startswith("0001-")
-    assert "is the champion now" in rule(worse.workspace, worse.experiment, "best")
+    assert "is the champion now" in rule(worse.workspace, worse.experiment, "best").words
     assert worse.workspace.champion.name.startswith("0002-")
 
 
@@ -142,7 +146,7 @@ def test_other_test_photographs_keep_the_champion_until_a_person_decides(weak: S
     study = strong.workspace.study("challenger")
     ledger = study.ledger.read_text(encoding="utf-8")
     study.ledger.write_text(ledger.replace("7e" * 32, "8f" * 32), encoding="utf-8")
-    words = rule(strong.workspace, strong.experiment, "significant")
+    words = rule(strong.workspace, strong.experiment, "significant").words
     assert "was not promoted" in words and "scored on other test photographs" in words
     standing = require_standing(strong.workspace, strong.experiment)
     decision = remember(study, standing.decision("approve", "a person", "looks better on the new ones"))
@@ -171,7 +175,7 @@ def test_what_was_promoted_once_stays_rolled_back_though_its_run_starts_again(we
     assert approve(place, plan, decision) == made
     rules: tuple[Promotion, ...] = ("best", "significant")
     for promotion in rules:
-        assert "has been the champion before; 0001-" in rule(place, plan, promotion)
+        assert "has been the champion before; 0001-" in rule(place, plan, promotion).words
     assert place.champion.name.startswith("0001-") and len(read_decisions(place.study("challenger"))) == 1
     assert approve(place, plan, replace(decision, run=None)).folder == place.champion, "a person says so again"
 
@@ -184,7 +188,7 @@ def test_a_rule_that_is_killed_as_it_promotes_has_said_why(
         killed.setattr(standing, "promote", Mock(side_effect=KeyboardInterrupt))
         rule(strong.workspace, strong.experiment, "significant")
     (decision,) = read_decisions(strong.workspace.study("challenger"))
-    assert "is the champion now" in rule(strong.workspace, strong.experiment, "significant")
+    assert "is the champion now" in rule(strong.workspace, strong.experiment, "significant").words
     assert read_decisions(strong.workspace.study("challenger")) == [decision] and decision.choice == "approve"
 
 

@@ -36,10 +36,10 @@ def test_a_reader_finds_a_whole_champion_while_promotions_are_killed(tmp_path: P
         if (workspace.champions / "current.json").exists():
             seen.append(champion_is_whole(workspace))
     assert process.returncode == 0 and len(set(seen)) > 1 and seen == sorted(seen)
-    names = [version.name for version in all_versions(workspace)]
+    names = [version.name for version in all_versions(workspace.champions)]
     assert [int(name[:4]) for name in names] == list(range(1, len(names) + 1))
     # Killed before its turn at the pointer, a version is whole all the same, and its next promotion takes it.
-    last = all_versions(workspace)[-1]
+    last = all_versions(workspace.champions)[-1]
     install(workspace, last.settings["digest"], lambda _: pytest.fail("it is there"), "the test", "")
     assert champion_is_whole(workspace) == last.name
     made = install(workspace, "f" * 64, lambda folder: write_json(folder / "settings.json", {}), "the test", "")
@@ -86,8 +86,8 @@ def test_a_champion_from_before_there_were_versions_becomes_the_first(tmp_path: 
     present = present_champion(workspace)
     assert present is not None and present.lora.read_text() == "weights" and present.scores is None
     new = champion(workspace, "a")
-    first = all_versions(workspace)[0]
-    assert new == workspace.champion.name == all_versions(workspace)[1].name
+    first = all_versions(workspace.champions)[0]
+    assert new == workspace.champion.name == all_versions(workspace.champions)[1].name
     assert first.lora.read_text() == "weights" and (first.folder / "README.md").read_text() == "card"
     assert (first.folder / "diffusers" / "pytorch_lora_weights.safetensors").read_text() == "diffusers"
     assert not (loose / "settings.json").exists() and not (loose / "diffusers").exists()
