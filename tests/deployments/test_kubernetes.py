@@ -51,7 +51,7 @@ def test_a_job_is_one_that_kubernetes_takes() -> None:
         _job(gpus=-1)
 
 
-@pytest.mark.usefixtures("prefect_harness")
+@pytest.mark.usefixtures("prefect_server")
 def test_a_server_takes_the_template() -> None:
     with get_client(sync_client=True) as client:
         pool = client.create_work_pool(

@@ -38,7 +38,7 @@ from tasks.slots import ensure_slots, slot_names
 
 
 @pytest.fixture(scope="module")
-def client(prefect_harness: None) -> Iterator[SyncPrefectClient]:
+def client(prefect_server: None) -> Iterator[SyncPrefectClient]:
     ensure_pools()
     deploy([deployment for deployment in catalogue() if deployment.name in ("doctor", "retrain")])
     with get_client(sync_client=True) as one:
