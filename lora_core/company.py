@@ -6,7 +6,7 @@ whoever started the processes, after they have ended. So nobody waits for ever, 
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -28,6 +28,11 @@ class Company:
         """`folder` has the locks of all who do it, in parts or as a whole."""
         self._folder, self.share = folder, share
 
+    @property
+    def own(self) -> Path:
+        """The folder of this part, which nobody else writes."""
+        return self._folder if self.share.whole else self._folder / str(self.share)
+
     @contextmanager
     def at_work(self, patience: float = 30) -> Iterator[None]:
         """Within the block no other process does the same part, or the whole of what this one does a part of.
@@ -36,23 +41,27 @@ class Company:
             ResourceError: another one does, and goes on for longer than `patience` seconds.
         """
         if self.share.whole:
-            with only_one(self._folder, patience):
+            with only_one(self.own, patience):
                 self._require(lambda: not any(is_written(part) for part in self._folder.glob("*-of-*")), patience)
                 yield
             return
         while True:
             self._require(lambda: not is_written(self._folder), patience)
-            with only_one(self._folder / str(self.share), patience):
+            with only_one(self.own, patience):
                 if not is_written(self._folder):  # else the whole began while this part waited for its own lock
                     yield
                     return
 
-    def wait_for(self, there: Callable[[], bool]) -> bool:
-        """Whether it is there, after those who may be making it have ended or made it."""
-        while not there():
-            if not any(is_written(self._folder / str(other)) for other in self._others()):
-                return there()
-            time.sleep(_POLL_SECONDS)
+    def wait_for(self, files: Iterable[Path]) -> bool:
+        """Whether all of them are there, after those who may be making them have ended or made them."""
+        missing = [file for file in files if not file.exists()]
+        while missing:
+            alone = not any(is_written(self._folder / str(other)) for other in self._others())
+            missing = [file for file in missing if not file.exists()]
+            if missing and alone:
+                return False
+            if missing:
+                time.sleep(_POLL_SECONDS)
         return True
 
     def _others(self) -> Iterator[Share]:

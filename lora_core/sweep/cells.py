@@ -16,6 +16,9 @@ from lora_core.files import file_digest, finished_files, read_json, write_json
 from lora_core.images import centre_crop, read_rgb, write_png
 from lora_core.workspace import StudyFolder
 
+_TALLY = ".painted"
+"""A byte for each picture."""
+
 
 def finished(study: StudyFolder, cell_id: str, names: Sequence[str]) -> bool:
     """Whether the cell's manifest lists these photographs and their pictures are there."""
@@ -39,6 +42,18 @@ def picture_path(study: StudyFolder, cell_id: str, name: str) -> Path:
 def picture_count(study: StudyFolder) -> int:
     """All pictures of all cells and references that are there, whole."""
     return sum(len(finished_files(folder, ".png")) for folder in study.cells.glob("*"))
+
+
+def painted(own: Path) -> int:
+    """Pictures that the process of this folder has ever put in place; the cells fill with what others make too."""
+    return tally.stat().st_size if (tally := own / _TALLY).exists() else 0
+
+
+def put_picture(path: Path, picture: np.ndarray, own: Path) -> None:
+    """Puts a picture, (height, width, 3) uint8, in place, and counts it for the process of the folder `own`."""
+    write_png(path, picture)
+    with (own / _TALLY).open("ab") as tally:
+        tally.write(b".")
 
 
 def write_manifest(study: StudyFolder, row: dict[str, Any], names: Sequence[str]) -> None:

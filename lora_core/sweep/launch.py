@@ -1,6 +1,5 @@
 """Starting the sweep of a round in a process of its own. Imports no torch."""
 
-from pathlib import Path
 from typing import Any
 
 from lora_core.bases import base_digest
@@ -10,9 +9,8 @@ from lora_core.errors import DataError
 from lora_core.experiment import Experiment, save_experiment
 from lora_core.files import read_json, value_digest, write_json
 from lora_core.process import run_in_process
-from lora_core.progress import progress_of
 from lora_core.share import WHOLE, Share, require_same
-from lora_core.sweep.cells import finished, picture_count, write_manifest
+from lora_core.sweep.cells import finished, painted, write_manifest
 from lora_core.sweep.grid import grid_digest
 from lora_core.workspace import RoundFolder, StudyFolder, Workspace
 
@@ -32,8 +30,11 @@ def sweep_round(workspace: Workspace, experiment: Experiment, number: int) -> di
     """
     study = workspace.study(experiment.name)
     folder = study.round(number)
-    if not swept(study, folder, sweep_digest(workspace, experiment, number)):
-        _run(workspace, experiment, number, WHOLE)
+    digest = sweep_digest(workspace, experiment, number)
+    if not swept(study, folder, digest):
+        made = _run(workspace, experiment, number, WHOLE)
+        assert made is not None  # there are no others to wait for
+        conclude_sweep(workspace, experiment, number, made, digest)
     manifest: dict[str, Any] = read_json(folder.sweep_done)
     return manifest
 
@@ -62,27 +63,23 @@ def sweep_part(
         raise DataError(f"{folder.training_done} is not here; every worker needs the workspace in a folder they share")
     what = "base, photographs, checkpoints or perceptual metric"
     require_same(parts_digest(workspace, experiment, number), digest, what, folder.root)
-    done = part_folder(folder, share) / PART_DONE
-    done.unlink(missing_ok=True)
-    _run(workspace, experiment, number, share)
-    made: dict[str, Any] | None = read_json(done)
-    return made
+    return _run(workspace, experiment, number, share)
 
 
 def conclude_sweep(
     workspace: Workspace, experiment: Experiment, number: int, made: dict[str, Any], digest: str
 ) -> None:
-    """Writes the manifests of a sweep that was made in parts.
+    """Writes the manifests of a sweep whose pictures are all there.
 
     Args:
-        made: what `sweep_part` returned.
+        made: what a process says that saw them all, as `sweep_part` returns it.
         digest: `sweep_digest`.
 
     Raises:
         ResourceError: another run writes the sweep.
     """
     study = workspace.study(experiment.name)
-    with Company(study.round(number).root / "sweep", WHOLE).at_work():
+    with company_of(study.round(number), WHOLE).at_work():
         for row in (*made["cells"], *made["references"]):
             names = made["test"][: row["photos"]]
             if not finished(study, row["id"], names):
@@ -90,28 +87,23 @@ def conclude_sweep(
         write_json(study.round(number).sweep_done, {"digest": digest, **made})
 
 
-def part_folder(folder: RoundFolder, share: Share) -> Path:
-    """Where the process of a share tells how it ended."""
-    return folder.root / "sweep" / str(share)
+def company_of(folder: RoundFolder, share: Share) -> Company:
+    """One of the processes that sweep a round."""
+    return Company(folder.root / "sweep", share)
 
 
-def _run(workspace: Workspace, experiment: Experiment, number: int, share: Share) -> None:
-    study = workspace.study(experiment.name)
-    folder = study.round(number)
+def _run(workspace: Workspace, experiment: Experiment, number: int, share: Share) -> dict[str, Any] | None:
+    folder = workspace.study(experiment.name).round(number)
     save_experiment(experiment, folder.experiment)
-    own = folder.root / "sweep" if share.whole else part_folder(folder, share)
+    own = company_of(folder, share).own
     run_in_process(
         "lora_core.sweep.worker",
         [str(workspace.root), str(folder.experiment), str(number), str(share)],
         own,
-        # The cells fill with what the other parts make too, so a part is asked how far it came itself.
-        saved=(lambda: picture_count(study)) if share.whole else (lambda: _done(own)),
+        saved=lambda: painted(own),
     )
-
-
-def _done(folder: Path) -> int:
-    """Pictures that the process of this folder had behind it when it told last."""
-    return told.done if (told := progress_of(folder)) else 0
+    made: dict[str, Any] | None = read_json(own / PART_DONE)
+    return made
 
 
 def sweep_digest(workspace: Workspace, experiment: Experiment, number: int) -> str:

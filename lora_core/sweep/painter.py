@@ -19,10 +19,9 @@ from lora_core.bases.base import Base, to_rgb
 from lora_core.colour import COLOUR_FIXES
 from lora_core.denoising import Denoising
 from lora_core.errors import DataError
-from lora_core.images import write_png
 from lora_core.restoration import restore_latents, return_detail
 from lora_core.share import Turns
-from lora_core.sweep.cells import picture_path
+from lora_core.sweep.cells import picture_path, put_picture
 from lora_core.sweep.grid import Cell
 from lora_core.sweep.inputs import Input
 from lora_core.workspace import StudyFolder
@@ -72,6 +71,7 @@ class Painter:
         batch: pictures denoised at once.
         turns: whose each batch is.
         progress: told of pictures that are done.
+        own: folder of this process, where pictures that it makes are counted.
     """
 
     study: StudyFolder
@@ -80,6 +80,7 @@ class Painter:
     batch: int
     turns: Turns
     progress: Callable[[int], object]
+    own: Path
 
     def missing(self, cells: Sequence[Cell], inputs: Sequence[Input]) -> list[Batch]:
         """The batches of mine that lack a picture. Ask once for each group of cells with the same weights, in order."""
@@ -114,7 +115,7 @@ class Painter:
                 for cell, one, picture in self._pictures(batch, text):
                     count += 1
                     if not (path := self._path(cell, one.name)).exists():
-                        written.append(pool.submit(write_png, path, picture))
+                        written.append(pool.submit(put_picture, path, picture, self.own))
                 while len(written) > 8 * self.batch:
                     written.pop(0).result()
                 self.progress(count)

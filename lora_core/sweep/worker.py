@@ -5,15 +5,15 @@ and hot-swapped in one loaded base, and what is left of the grid restores the st
 once. Between stages the race drops what is clearly worse. Pictures are whole or absent and every decision is a function
 of them, so a killed sweep goes on where it was and ends the same.
 
-Processes that share a sweep each paint a part of every stage's batches (PART: `0-of-2`), and none writes a manifest of
-cells: that is left to who started them and knows that all have ended.
+Processes that share a sweep each paint a part of every stage's batches (PART: `0-of-2`; `0-of-1` is the whole). None
+writes a manifest of cells: that is left to who started them and knows that all have ended.
 """
 
 import logging
 import math
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property, partial
+from functools import cached_property
 from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any
@@ -39,11 +39,11 @@ from lora_core.restoration import denoisings_of
 from lora_core.scoring import Scorer
 from lora_core.scoring.constraints import add_feasible, constraints_of
 from lora_core.scoring.tables import mean_rows, photo_rows
-from lora_core.share import WHOLE, Share, Turns
-from lora_core.sweep.cells import finished, picture_path, write_compared, write_manifest
+from lora_core.share import Share, Turns
+from lora_core.sweep.cells import picture_path, write_compared
 from lora_core.sweep.grid import Cell, Checkpoint, Reference, grid_digest, make_cells
 from lora_core.sweep.inputs import Input, encode_inputs
-from lora_core.sweep.launch import PART_DONE, part_folder, sweep_digest
+from lora_core.sweep.launch import PART_DONE, company_of
 from lora_core.sweep.painter import Painter, cost
 from lora_core.sweep.race import Runner, Stage, judge
 from lora_core.sweep.references import references_of, save_references
@@ -57,13 +57,10 @@ _BYTES_A_PIXEL = 0.8  # of an RGB picture as PNG, measured on photographs
 class Sweep:
     """The sweep of one round, or a part of it."""
 
-    def __init__(
-        self, workspace: Workspace, experiment: Experiment, number: int, company: Company | None = None
-    ) -> None:
+    def __init__(self, workspace: Workspace, experiment: Experiment, number: int, company: Company) -> None:
         self.experiment, self.study = experiment, workspace.study(experiment.name)
         folder, pairs = self.study.round(number), test_pairs(workspace, experiment)
-        self._company = company or Company(folder.root / "sweep", WHOLE)
-        self._share = self._company.share
+        self._company, self._share = company, company.share
         write_compared(self.study, pairs, experiment.data.test_size)
         order = range(len(pairs)) if not experiment.sweep.race else _shuffled(len(pairs), experiment.seed)
         self.names = [pairs[place].name for place in order]
@@ -80,7 +77,7 @@ class Sweep:
         """Makes every picture that is wanted, missing and its to make.
 
         Returns:
-            What `sweep.json` says of the whole; None where a part of others is missing, who are not at work.
+            What `sweep.json` says; None where a part of others is missing, who are not at work.
         """
         save_references(self.study, self._share.of(self.references), self.names, self.base)
         self.adapter = attach(
@@ -97,9 +94,7 @@ class Sweep:
         with progress_bar("sweep", "picture", len(self.cells) * photos // self._share.count) as bar:
             for first, last in pairwise((0, *ends)):
                 self._paint(alive, self.names[first:last], bar.update)
-                if not self._share.whole and not self._company.wait_for(
-                    partial(self._is_there, alive, self.names[first:last])
-                ):
+                if not self._company.wait_for(self._pictures(alive, self.names[first:last])):
                     return None
                 seen |= dict.fromkeys(alive, last)
                 if last < photos:
@@ -117,29 +112,24 @@ class Sweep:
         }
 
     def _paint(self, cells: Sequence[Cell], names: Sequence[str], progress: Any) -> None:
-        """Makes the missing pictures of this share; who has the whole also lists them in the cells' manifests."""
-        if paints := not self._is_there(cells, names):
-            inputs = self._inputs(names)
-            walks = {cell.walk: cell.denoising for cell in cells}
-            total = sum(cost(how, one.size) for how in walks.values() for one in inputs)
-            turns = Turns(self._share, total)
-            painter = Painter(self.study, self.base, self.experiment.seed, self.experiment.sweep.batch, turns, progress)
-        else:
+        """Makes the missing pictures of this share."""
+        if all(path.exists() for path in self._pictures(cells, names)):
             progress(len(cells) * len(names) // self._share.count)
+            return
+        inputs, section = self._inputs(names), self.experiment.sweep
+        walks = {cell.walk: cell.denoising for cell in cells}
+        turns = Turns(self._share, sum(cost(how, one.size) for how in walks.values() for one in inputs))
+        own = self._company.own
+        painter = Painter(self.study, self.base, self.experiment.seed, section.batch, turns, progress, own)
         for (checkpoint, scale), group in groupby(cells, lambda cell: (cell.checkpoint, cell.lora_scale)):
-            alike = list(group)
-            if paints and (batches := painter.missing(alike, inputs)):
+            if batches := painter.missing(list(group), inputs):
                 with in_evaluation(self.base), self._lora(checkpoint, scale):
                     painter.paint(batches, self._embed() if self.experiment.adapter.text_encoder else self._text)
-            if self._share.whole:
-                for cell in alike:
-                    if not finished(self.study, cell.id, names):
-                        write_manifest(self.study, cell.row(), names)
 
-    def _is_there(self, cells: Sequence[Cell], names: Sequence[str]) -> bool:
-        """Whether these pictures and those of the references are, whoever made them."""
+    def _pictures(self, cells: Sequence[Cell], names: Sequence[str]) -> Iterator[Path]:
+        """These pictures and those of the references, whoever makes them."""
         wanted = [*((one.id, self.names) for one in self.references), *((cell.id, names) for cell in cells)]
-        return all(picture_path(self.study, cell, name).exists() for cell, several in wanted for name in several)
+        return (picture_path(self.study, cell, name) for cell, several in wanted for name in several)
 
     @cached_property
     def _text(self) -> Tensor:
@@ -233,22 +223,6 @@ class Sweep:
         require_space(self.study.cells, int(missing * share * _BYTES_A_PIXEL), "the sweep's pictures")
 
 
-def sweep(workspace: Workspace, experiment: Experiment, number: int) -> None:
-    """Computes every missing picture of round `number`, then writes `sweep.json`."""
-    with torch.no_grad():
-        made = Sweep(workspace, experiment, number).run()
-    folder = workspace.study(experiment.name).round(number)
-    write_json(folder.sweep_done, {"digest": sweep_digest(workspace, experiment, number), **(made or {})})
-
-
-def sweep_part(workspace: Workspace, experiment: Experiment, number: int, company: Company) -> None:
-    """Computes a part of the missing pictures; what `Sweep.run` says goes to `part.json`."""
-    with torch.no_grad():
-        made = Sweep(workspace, experiment, number, company).run()
-    folder = workspace.study(experiment.name).round(number)
-    write_json(part_folder(folder, company.share) / PART_DONE, made)
-
-
 def _shuffled(count: int, seed: int) -> list[int]:
     """Neighbours in a folder are often alike; the first photographs of a race should not be."""
     return [shuffled_index(place, count, "race", seed) for place in range(count)]
@@ -270,15 +244,12 @@ def _checkpoints(folder: RoundFolder) -> list[Checkpoint]:
 
 
 def main(arguments: list[str]) -> None:
-    """Entry point of the process."""
+    """Entry point of the process; what `Sweep.run` says goes to `part.json`."""
     root, experiment, number, part = arguments
     workspace, settings = Workspace(Path(root)), load_experiment(Path(experiment))
-    company = Company(workspace.study(settings.name).round(int(number)).root / "sweep", Share.parse(part))
-    with company.at_work():
-        if company.share.whole:
-            sweep(workspace, settings, int(number))
-        else:
-            sweep_part(workspace, settings, int(number), company)
+    company = company_of(workspace.study(settings.name).round(int(number)), Share.parse(part))
+    with company.at_work(), torch.no_grad():
+        write_json(company.own / PART_DONE, Sweep(workspace, settings, int(number), company).run())
 
 
 if __name__ == "__main__":

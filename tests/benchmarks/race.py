@@ -52,6 +52,8 @@ def main() -> None:
 
 def record(number: int, lora: Path, photos: list[Path]) -> None:
     """Adds one grid: other photographs and other damage for each."""
+    from lora_core.share import WHOLE
+    from lora_core.sweep.launch import company_of
     from lora_core.sweep.worker import Sweep
 
     with tempfile.TemporaryDirectory() as root:
@@ -69,7 +71,9 @@ def record(number: int, lora: Path, photos: list[Path]) -> None:
         prepare(workspace, experiment)
         study = workspace.study(experiment.name)
         write_json(study.round(0).training_done, {"checkpoints": checkpoints_of(lora)})
-        done = Sweep(workspace, experiment, 0).run()
+        company = company_of(study.round(0), WHOLE)
+        with company.at_work():
+            done = Sweep(workspace, experiment, 0, company).run()
         rows = scored(workspace, experiment, done)
     table = pl.DataFrame(rows).with_columns(pl.lit(number, pl.Int8).alias("grid"), pl.col("composite").cast(pl.Float32))
     known = [pl.read_parquet(RECORDED).filter(pl.col("grid") != number)] if RECORDED.exists() else []

@@ -53,19 +53,38 @@ def test_one_waits_for_those_at_work_and_for_no_one_else(tmp_path: Path) -> None
 
     worker = threading.Thread(target=work)
     with one.at_work():
-        assert not one.wait_for(lambda: False)
+        assert not one.wait_for([tmp_path / "never"])
         worker.start()
         begun.wait(60)
-        looks = []
+        made, looks = tmp_path / "made", []
+        made.touch()
 
-        def look() -> bool:
-            looks.append(there.is_set())
-            if len(looks) == 3:  # still waiting, and it has looked again
-                there.set()
-            return there.is_set() and len(looks) > 3
+        class Picture:
+            def exists(self) -> bool:
+                looks.append(there.is_set())
+                if len(looks) == 3:  # still waiting, and it has looked again
+                    there.set()
+                return there.is_set() and len(looks) > 3
 
-        assert one.wait_for(look)
+        assert one.wait_for([made, Picture()])
         worker.join()
+
+
+def test_what_is_there_is_not_looked_at_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(company_module, "_POLL_SECONDS", 0.01)
+    one, other, looks = Company(tmp_path, Share(0, 2)), Company(tmp_path, Share(1, 2)), []
+
+    class Picture:
+        def __init__(self, name: str, needed: int) -> None:
+            self.name, self.needed = name, needed
+
+        def exists(self) -> bool:
+            looks.append(self.name)
+            return looks.count(self.name) >= self.needed
+
+    with other.at_work():
+        assert one.wait_for([Picture("early", 1), Picture("late", 3)])
+    assert looks == ["early", "late", "late", "late"]
 
 
 def test_a_part_steps_back_where_the_whole_began_while_it_waited(

@@ -3,6 +3,7 @@
 import platform
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +17,10 @@ from lora_core.files import file_digest, read_json, write_json, write_text
 from lora_core.images import read_rgb
 from lora_core.progress import progress_bar, told_in
 from lora_core.scoring import score_part, score_round
-from lora_core.share import Share, named_host
-from lora_core.sweep.cells import picture_count
-from lora_core.sweep.launch import conclude_sweep, part_folder, parts_digest, sweep_digest, sweep_part, swept
-from lora_core.sweep.worker import Sweep, sweep
+from lora_core.share import WHOLE, Share, named_host
+from lora_core.sweep.cells import painted, picture_count, picture_path, put_picture
+from lora_core.sweep.launch import company_of, conclude_sweep, parts_digest, sweep_digest, sweep_part, swept
+from lora_core.sweep.worker import Sweep
 from lora_core.workspace import StudyFolder, Workspace
 from tests.trained_round import trained_round
 
@@ -48,10 +49,23 @@ def bytes_of(study: StudyFolder) -> dict[str, bytes]:
     return {str(path.relative_to(study.root)): path.read_bytes() for path in paths if path.is_file()}
 
 
+def painted_by(share: Share, workspace: Workspace, experiment: Experiment) -> dict | None:
+    """As the process of a part does it, in this one."""
+    company = company_of(workspace.study("mini").round(0), share)
+    with company.at_work(), torch.no_grad():
+        return Sweep(workspace, experiment, 0, company).run()
+
+
+def sweep(workspace: Workspace, experiment: Experiment) -> None:
+    """The whole, in this process."""
+    made = painted_by(WHOLE, workspace, experiment)
+    conclude_sweep(workspace, experiment, 0, made, sweep_digest(workspace, experiment, 0))
+
+
 @pytest.fixture(scope="module")
 def raced(trained, tmp_path_factory) -> tuple[Workspace, Experiment]:
     made = copy_of(trained, tmp_path_factory.mktemp("raced"))
-    sweep(*made, 0)
+    sweep(*made)
     return made
 
 
@@ -98,7 +112,7 @@ def test_what_was_killed_goes_on_to_the_same_bytes(raced, tmp_path):
             (folder / "cell.json").unlink()
             (folder / f"{done['test'][2]}.png").unlink()
     assert not swept(study, study.round(0), sweep_digest(workspace, experiment, 0))
-    sweep(workspace, experiment, 0)
+    sweep(workspace, experiment)
     assert bytes_of(study) == expected
 
 
@@ -107,17 +121,14 @@ def test_parts_make_the_same_bytes_as_the_whole(trained, raced, tmp_path):
     workspace, experiment = copy_of(trained, tmp_path / "parts")
     study, shares = workspace.study("mini"), [Share(index, 3) for index in range(3)]
     digest = sweep_digest(workspace, experiment, 0)
-
-    def part(share: Share) -> dict | None:
-        company = Company(study.round(0).root / "sweep", share)
-        with company.at_work(), torch.no_grad():
-            return Sweep(workspace, experiment, 0, company).run()
-
+    part = partial(painted_by, workspace=workspace, experiment=experiment)
     assert [part(share) is None for share in shares] == [True, True, True]  # the last one has made a part of stage two
     assert not list(study.cells.glob("[be]*/cell.json")) and list(study.cells.glob("reference*/cell.json"))
     made = next(done for share in shares if (done := part(share)) is not None)
     conclude_sweep(workspace, experiment, 0, made, digest)
     assert bytes_of(study) == bytes_of(raced[0].study("mini"))
+    counted = [painted(company_of(study.round(0), share).own) for share in shares]
+    assert min(counted) > 0 and sum(counted) == len(list(study.cells.glob("[be]*/*.png")))
     for share in shares:
         score_part(workspace, experiment, 0, share, file_digest(study.round(0).sweep_done))
     whole = copy_of(raced, tmp_path / "whole")
@@ -159,12 +170,12 @@ def test_a_worker_that_would_judge_the_race_by_another_metric_is_refused(trained
 
 
 def test_a_part_that_dies_is_asked_for_its_own_progress(trained, tmp_path, monkeypatch):
-    """Pictures of the other parts, and files that are not whole yet, are no progress of one that dies."""
+    """Only pictures that it made are progress: not those of the other parts, nor how far its bar came again."""
     workspace, experiment = copy_of(trained, tmp_path)
     study, asked = workspace.study("mini"), []
-    own = part_folder(study.round(0), Share(0, 2))
+    own, picture = company_of(study.round(0), Share(0, 2)).own, np.zeros((8, 8, 3), np.uint8)
 
-    def dies(*arguments: object, saved: Callable[[], object]) -> None:
+    def dies(module: str, arguments: list[str], folder: Path, *, saved: Callable[[], object]) -> None:
         asked.append(saved())
         for name in ("photo-0.png", ".photo-1.12-34.tmp.png"):
             write_text(study.cells / "of-another" / name, "picture")
@@ -172,13 +183,15 @@ def test_a_part_that_dies_is_asked_for_its_own_progress(trained, tmp_path, monke
         with told_in(own), progress_bar("sweep", "picture", 10) as bar:
             bar.update(3)
         asked.append(saved())
+        put_picture(picture_path(study, "of-mine", "photo-0"), picture, folder)
+        asked.append(saved())
         raise TrainingError("died")
 
     monkeypatch.setattr("lora_core.sweep.launch.run_in_process", dies)
     with pytest.raises(TrainingError):
         sweep_part(workspace, experiment, 0, Share(0, 2), parts_digest(workspace, experiment, 0))
-    assert asked == [0, 0, 3]
-    assert picture_count(study) == 1
+    assert asked == [0, 0, 0, 1]
+    assert picture_count(study) == 2
 
 
 def test_a_part_counts_what_is_there_when_it_looks_at_the_disk(trained, raced, tmp_path, monkeypatch):
@@ -193,7 +206,7 @@ def test_a_part_counts_what_is_there_when_it_looks_at_the_disk(trained, raced, t
 
 def test_without_a_race_every_cell_sees_all_and_shared_pictures_agree(trained, raced, tmp_path):
     workspace, experiment = copy_of(trained, tmp_path, "sweep.race=false")
-    sweep(workspace, experiment, 0)
+    sweep(workspace, experiment)
     study, other = workspace.study("mini"), raced[0].study("mini")
     done = read_json(study.round(0).sweep_done)
     assert done["race"] is None and {row["photos"] for row in done["cells"]} == {PHOTOS}
@@ -206,7 +219,7 @@ def test_without_a_race_every_cell_sees_all_and_shared_pictures_agree(trained, r
 
 def test_fewer_photographs_than_the_race_needs_are_named(trained, tmp_path, caplog):
     workspace, experiment = copy_of(trained, tmp_path, "data.test_limit=5", "sweep.strengths=[0.05]")
-    done = Sweep(workspace, experiment, 0).run()
+    done = painted_by(WHOLE, workspace, experiment)
     assert done["race"] is None and {row["photos"] for row in done["cells"]} == {5}
     assert "needs more than 5 test photographs, there are 5" in caplog.text
 
@@ -236,15 +249,15 @@ def test_a_checkpoint_that_is_gone_changed_or_damaged_is_named(trained, tmp_path
     whole = file.read_bytes()
     file.write_bytes(whole[:-100])
     with pytest.raises(DataError, match=rf"{file.name} is not the file that was trained"):
-        Sweep(workspace, experiment, 0)
+        painted_by(WHOLE, workspace, experiment)
     file.unlink()
     with pytest.raises(DataError, match=rf"{file.name} is missing"):
-        Sweep(workspace, experiment, 0)
+        painted_by(WHOLE, workspace, experiment)
     file.write_bytes(whole)
     loaded = folder.root / rows[1]["diffusers"] / "pytorch_lora_weights.safetensors"
     loaded.write_bytes(loaded.read_bytes()[:-100])
     with pytest.raises(UserError, match=r"pytorch_lora_weights\.safetensors"):
-        Sweep(workspace, experiment, 0).run()
+        painted_by(WHOLE, workspace, experiment)
 
 
 def test_dropout_of_the_training_does_not_act(trained, tmp_path):
@@ -253,7 +266,7 @@ def test_dropout_of_the_training_does_not_act(trained, tmp_path):
     made = []
     for name in ("one", "other"):
         workspace, experiment = copy_of(trained, tmp_path / name, *settings, "sweep.colour_fixes=[none]")
-        sweep(workspace, experiment, 0)
+        sweep(workspace, experiment)
         made.append(bytes_of(workspace.study("mini")))
     assert made[0] == made[1]
 
