@@ -1,6 +1,7 @@
 """Lineage: what decides a round's result as one digest, and the ledger of finished rounds."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
@@ -111,14 +112,28 @@ def read_results(study: StudyFolder) -> list[dict[str, Any]]:
     """The results of all finished rounds, in order; none where there is no ledger yet.
 
     Raises:
-        DataError: a line is no JSON.
+        DataError: a line is no JSON, or as `of_this_version`.
     """
     if not study.ledger.exists():
         return []
     rows = []
     for number, line in enumerate(study.ledger.read_text(encoding="utf-8").rstrip("\n").split("\n"), start=1):
         try:
-            rows.append(json.loads(line))
+            rows.append(of_this_version(json.loads(line), study.ledger))
         except ValueError as error:
             raise DataError(f"{study.ledger}, line {number}: no JSON ({error}); delete that line") from error
     return sorted(rows, key=lambda row: row["round"])
+
+
+def of_this_version(result: dict[str, Any], file: Path) -> dict[str, Any]:
+    """A round's result as it is, if it says which test photographs it was scored on; `file` holds it.
+
+    Raises:
+        DataError: it does not, so nothing can be compared with it.
+    """
+    if "test_digest" not in result:
+        raise DataError(
+            f"{file}: round {result['round']} was finished by an older version and does not name its test photographs; "
+            "move the study's folder away, or give the experiment another name"
+        )
+    return result

@@ -11,6 +11,7 @@ from lora_core.errors import DataError
 from lora_core.experiment import Experiment, load_experiment
 from lora_core.files import read_json
 from lora_core.judging import Judgement, read_judgements
+from lora_core.lineage import of_this_version
 from lora_core.scoring.conclusions import rank
 from lora_core.scoring.tables import best_first
 from lora_core.training.log import read_log
@@ -189,7 +190,7 @@ def load_rounds(folder: StudyFolder) -> list[RoundData]:
 
 
 def _load_round(folder: RoundFolder) -> RoundData:
-    result = read_json(folder.result)
+    result = of_this_version(read_json(folder.result), folder.result)
     stopped = result["pruned"] and not folder.training_done.exists()
     return RoundData(
         number=_number(folder),

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 from typing import Any
 
@@ -5,12 +6,14 @@ import pytest
 
 from lora_core.errors import ConfigError, DataError
 from lora_core.experiment import load_preset, save_experiment, with_values
+from lora_core.files import write_text
 from lora_core.lineage import append_ledger, check_round, read_results, round_digest
 from lora_core.workspace import RoundFolder, StudyFolder
 
 
 def result(number: int, digest: str = "d", **values: Any) -> dict[str, Any]:
-    return {"round": number, "digest": digest, "reason": "a reason\u2028in two lines", **values}
+    said = {"test_digest": "t", "reason": "a reason\u2028in two lines"}
+    return {"round": number, "digest": digest, **said, **values}
 
 
 def test_each_round_stands_in_the_ledger_once_and_in_order(tmp_path: Path) -> None:
@@ -39,6 +42,14 @@ def test_a_damaged_ledger_names_its_line(tmp_path: Path) -> None:
     with study.ledger.open("a") as file:
         file.write('{"round": 1, "dig')
     with pytest.raises(DataError, match=r"ledger\.jsonl, line 2"):
+        read_results(study)
+
+
+def test_a_result_of_an_older_version_is_refused(tmp_path: Path) -> None:
+    study, old = StudyFolder(tmp_path), result(0)
+    del old["test_digest"]
+    write_text(study.ledger, json.dumps(old) + "\n")
+    with pytest.raises(DataError, match=r"ledger\.jsonl: round 0 .*older version .*give the experiment another name"):
         read_results(study)
 
 

@@ -109,6 +109,10 @@ def test_at_most_twenty_photographs_of_512_pixels(tmp_path: Path) -> None:
         ),
         (lambda root: (root / "round-000" / "scores.parquet").write_bytes(b"PAR1"), "cannot read .*scores.parquet"),
         (lambda root: (root / "round-000" / "training" / "done.json").unlink(), "cannot read .*done.json"),
+        (
+            lambda root: write_json(root / "round-000" / "result.json", {"round": 0, "pruned": False}),
+            r"round-000/result\.json: round 0 .*older version .*another name",
+        ),
     ],
 )
 def test_missing_or_broken_files_are_named(tmp_path: Path, photos: Path, break_it: Any, message: str) -> None:
