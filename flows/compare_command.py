@@ -7,15 +7,12 @@ from pathlib import Path
 import click
 
 from flows.console import PROGRAM, terminal_options
-from flows.options import PLACE
+from flows.options import PATH, PLACE, experiment_file, workspace_argument
 from flows.parameters import Place, settle
-
-_PATH = click.Path(path_type=Path)
-_file = click.option("--experiment", type=_PATH, metavar="FILE", help="Instead of the workspace's experiment.yaml.")
 
 
 @click.command()
-@click.argument("workspace", type=PLACE, default=Path("."))
+@workspace_argument
 @click.option(
     "--against",
     metavar="WHAT",
@@ -25,7 +22,7 @@ _file = click.option("--experiment", type=_PATH, metavar="FILE", help="Instead o
 )
 @click.option("--photos", type=click.IntRange(1), default=20, show_default=True, help="Test photographs at most.")
 @click.option("--open", "show", is_flag=True, help="Open it in the browser.")
-@_file
+@experiment_file
 @terminal_options
 def compare(workspace: Place, against: str, photos: int, show: bool, experiment: Path | None) -> None:
     """Make a blind comparison: a page on which people choose the better of two restorations."""
@@ -42,8 +39,8 @@ def compare(workspace: Place, against: str, photos: int, show: bool, experiment:
 
 @click.command()
 @click.argument("workspace", type=PLACE)
-@click.argument("choices", type=_PATH, nargs=-1, required=True, metavar="CHOICES.json...")
-@_file
+@click.argument("choices", type=PATH, nargs=-1, required=True, metavar="CHOICES.json...")
+@experiment_file
 @terminal_options
 def judge(workspace: Place, choices: tuple[Path, ...], experiment: Path | None) -> None:
     """Fold the choices of blind comparisons into the study, and write its report again."""

@@ -6,17 +6,16 @@ from typing import TYPE_CHECKING, get_args
 import click
 
 from flows.console import terminal_options
+from flows.options import PATH
 from lora_core.formats import Dtype, Format
 
 if TYPE_CHECKING:
     from lora_core.formats.export import Exported
 
-_PATH = click.Path(path_type=Path)
-
 
 @click.command()
-@click.argument("loras", nargs=-1, required=True, type=_PATH, metavar="LORA...")
-@click.option("--to", "target", required=True, type=_PATH, metavar="PATH", help="File (kohya) or folder to write.")
+@click.argument("loras", nargs=-1, required=True, type=PATH, metavar="LORA...")
+@click.option("--to", "target", required=True, type=PATH, metavar="PATH", help="File (kohya) or folder to write.")
 @click.option("--format", "form", required=True, type=click.Choice(get_args(Format)), help="Who is to read it.")
 @click.option("--rank", type=click.IntRange(1), metavar="N", help="At most this rank, by the best approximation.")
 @click.option(

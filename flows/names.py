@@ -8,6 +8,7 @@ from prefect.runtime import flow_run
 
 from flows.parameters import Place, settle
 from lora_core.errors import UserError
+from lora_core.storage import local_folder
 
 
 def run_name(verb: str = "") -> Callable[[], str]:
@@ -29,9 +30,12 @@ def run_name(verb: str = "") -> Callable[[], str]:
 
 
 def _experiment(place: Place, said: dict[str, Any]) -> str:
-    """`: <experiment>`; nothing where there is none to be read, which the flow itself then says better."""
+    """`: <experiment>`; nothing where there is none to be read, which the flow itself then says better.
+
+    A place in a bucket is not opened for a title.
+    """
     given = {key: said[key] for key in ("experiment", "preset", "overrides") if said.get(key)}
     try:
-        return f": {settle(place, **given, only_reads=True)[1].name}"
+        return f": {settle(place, **given)[1].name}" if local_folder(place) is not None else ""
     except (UserError, OSError):
         return ""

@@ -1,10 +1,12 @@
 """Where a workspace may be: a folder, below the served root where there is one, or a place in a bucket."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import click
 import pytest
 
+from flows import names
 from flows.cli import main
 from flows.options import PLACE
 from flows.parameters import enter
@@ -32,3 +34,13 @@ def test_an_address_cannot_leave_the_served_root(tmp_path: Path, monkeypatch: py
 def test_another_kind_of_address_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", "ftp://host/work"]) == 2
     assert "mount any other storage and name its folder" in capsys.readouterr().err
+
+
+def test_a_runs_title_names_the_experiment_and_opens_no_bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    title = names.run_name("train")
+    said = {"workspace": tmp_path / "work", "preset": "pocket", "number": 3}
+    monkeypatch.setattr(names, "flow_run", SimpleNamespace(parameters=said))
+    assert title() == "train work: pocket, round 3"
+    said["workspace"] = "s3://bucket/work"
+    monkeypatch.setattr(names, "settle", lambda *_, **__: pytest.fail("opened the bucket"))
+    assert title() == "train work, round 3"
