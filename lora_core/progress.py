@@ -15,6 +15,12 @@ from tqdm import tqdm
 
 FILE = "progress.json"
 _TELL_SECONDS = 1.0
+_DOING = {
+    "train": "training",
+    "sweep": "restoring the test photographs",
+    "score": "scoring",
+    "cache": "reading photographs",
+}
 _folder: ContextVar[Path | None] = ContextVar("progress_folder", default=None)
 
 
@@ -36,6 +42,13 @@ class Progress:
     def percent(self) -> float:
         """From 0 to 100; 0 where the end is not known."""
         return min(100.0, 100.0 * self.done / self.total) if self.total else 0.0
+
+
+def progress_in_words(progress: Progress) -> str:
+    """'training, 1,240 of 5,000 updates'."""
+    doing = _DOING.get(progress.what, progress.what)
+    units = progress.unit if progress.total == 1 else f"{progress.unit}s"
+    return f"{doing}, {progress.done:,} of {progress.total:,} {units}" if progress.total else doing
 
 
 @contextmanager

@@ -10,7 +10,8 @@ from typing import Any
 from lora_core.errors import UserError
 from lora_core.files import read_json
 from lora_core.progress import Progress, read_progress
-from lora_core.scoring.conclusions import rank
+from lora_core.promotion.versions import CARD_FILE, SETTINGS_FILE, present_champion
+from lora_core.scoring.conclusions import best_result
 from lora_core.workspace import RoundFolder, StudyFolder, Workspace
 
 DEPTH = 6
@@ -96,12 +97,12 @@ class TrainingCard:
     report: Page | None
 
 
-def find_folders(root: Path, depth: int = DEPTH) -> Iterator[Path]:
+def find_folders(root: Path) -> Iterator[Path]:
     """The folders that may be workspaces or base trainings, in name order; links are not followed."""
     for folder, inside, _ in os.walk(root):
         place = Path(folder)
         inside[:] = sorted(name for name in inside if not is_hidden(name) and name not in _NOT_ENTERED)
-        if len(place.relative_to(root).parts) >= depth:
+        if len(place.relative_to(root).parts) >= DEPTH:
             inside.clear()
         yield place
 
@@ -137,8 +138,7 @@ def _study(root: Path, study: StudyFolder) -> StudyCard:
     problem, results, best = None, [], None
     try:
         results = [read_json(folder.result) for folder in study.rounds()]
-        scored = [result for result in results if result["winner"]]
-        best = max(scored, key=lambda result: (rank(result["winner"]), -result["round"]), default=None)
+        best = best_result(results)
     except (UserError, OSError, LookupError, TypeError) as error:  # a damaged file must not take the page down
         problem, results = str(error) or type(error).__name__, []
     pages = (_page(root, folder / "index.html") for folder in sorted(study.comparisons.glob("*/")))
@@ -168,12 +168,13 @@ def _begun(study: StudyFolder) -> tuple[int, Progress | None] | None:
 
 def _champion(root: Path, workspace: Workspace) -> ChampionCard | None:
     try:
-        folder = workspace.champion
-        settings = read_json(folder / "settings.json")
-        files = ["README.md", "settings.json", *([settings["lora"]] if settings["lora"] else [])]
+        if (champion := present_champion(workspace)) is None:
+            return None
+        folder, settings = champion.folder, champion.settings
+        files = [CARD_FILE, SETTINGS_FILE, *([settings["lora"]] if settings["lora"] else [])]
         path = folder.relative_to(root).as_posix()
     except (UserError, LookupError, TypeError, ValueError):
-        return None  # none yet, or none that this version knows
+        return None  # none that this version knows
     return ChampionCard(path, settings, [name for name in files if (folder / name).is_file()])
 
 

@@ -6,15 +6,8 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
-from lora_core.progress import Progress
+from lora_core.progress import progress_in_words
 from lora_core.report.words import counted, signed
-
-_DOING = {
-    "train": "training",
-    "sweep": "restoring the test photographs",
-    "score": "scoring",
-    "cache": "reading photographs",
-}
 
 
 def address(kind: str, *parts: str) -> str:
@@ -39,13 +32,6 @@ def rounds_in_words(results: list[dict[str, Any]], pruned: int) -> str:
         return "no round has finished yet"
     given_up = f", {pruned} of them given up early" if pruned else ""
     return f"{counted(len(results), 'round')} finished{given_up}"
-
-
-def progress_in_words(progress: Progress) -> str:
-    """'training, 1,240 of 5,000 updates'."""
-    doing = _DOING.get(progress.what, progress.what)
-    units = progress.unit if progress.total == 1 else f"{progress.unit}s"
-    return f"{doing}, {progress.done:,} of {progress.total:,} {units}" if progress.total else doing
 
 
 def size_of_gain(winner: dict[str, Any]) -> str:
