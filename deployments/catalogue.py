@@ -19,15 +19,16 @@ from prefect.runner.storage import LocalStorage
 from prefect.types.entrypoint import EntrypointType
 
 from deployments.pools import GPU, LIGHT
-from deployments.server import release
+from flows import LOGGERS
 from lora_core import __version__
+from lora_core.doctor import release
 
 TAG = "photo-enhancer"
 HEARTBEAT_SECONDS = 30
 """Between two signs of life of a flow run; Prefect allows no less, and the automations wait for three."""
 RUN_SETTINGS = {
     "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS),
-    "PREFECT_LOGGING_EXTRA_LOGGERS": "lora_core,tasks,flows",
+    "PREFECT_LOGGING_EXTRA_LOGGERS": ",".join(LOGGERS),
     "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
     # What Prefect stores is never a pickle. What it stores, each flow says: most results are files of ours.
     "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",

@@ -1,10 +1,8 @@
 """The folder under which the workspaces lie, as a worker knows it."""
 
-import os
-from pathlib import Path
-
 from lora_core.errors import ConfigError
-from tasks.root import ROOT
+from lora_core.storage.places import ROOT
+from tasks.root import root_folder
 
 
 def enter_root() -> dict[str, str]:
@@ -13,9 +11,9 @@ def enter_root() -> dict[str, str]:
     Raises:
         ConfigError: this worker has no root, or it is not there.
     """
-    root = os.environ.get(ROOT)
-    if not root:
+    root = root_folder()
+    if root is None:
         raise ConfigError(f"{ROOT} is not set where this worker runs; start it by: photo-enhancer serve FOLDER")
-    if not Path(root).is_dir():
+    if not root.is_dir():
         raise ConfigError(f"{ROOT}={root} is not a folder on this worker; mount it, or set {ROOT} to the right one")
-    return {"directory": str(Path(root).absolute())}
+    return {"directory": str(root)}

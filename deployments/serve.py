@@ -13,7 +13,7 @@ from prefect import serve
 
 from deployments.automations import ensure_automations
 from deployments.catalogue import RUN_SETTINGS, SERVED, deployment_of
-from tasks.root import ROOT
+from lora_core.storage.places import ROOT
 
 RUNS = 10
 """At once; GPU slots see to it that each GPU has one process."""

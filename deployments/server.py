@@ -9,12 +9,11 @@ from urllib.parse import urlsplit
 
 from prefect.settings import get_current_settings
 
+from lora_core.doctor import OLDEST_PREFECT, release
 from lora_core.errors import ConfigError, ResourceError
 
 HOST = "127.0.0.1"
 PORT = 4200
-OLDEST = (3, 8, 8)
-"""What the flows are written for; with older servers automations and leases behave differently."""
 _TIMEOUT = 5.0
 
 
@@ -59,7 +58,7 @@ def find_server(port: int | None = None) -> Server:
     configured = None if port else get_current_settings().api.url
     api = (configured or f"http://{HOST}:{port or PORT}/api").rstrip("/")
     version = server_version(api)
-    if version is None and not is_local(api):
+    if version is None and not _is_local(api):
         raise ConfigError(
             f"no Prefect server answers at PREFECT_API_URL={api}; start it there, correct the address, or unset it to "
             "have a server started on this machine"
@@ -69,7 +68,7 @@ def find_server(port: int | None = None) -> Server:
     return Server(api, version or "")
 
 
-def is_local(api: str) -> bool:
+def _is_local(api: str) -> bool:
     """Whether the address is this machine's."""
     return (urlsplit(api).hostname or "") in {"127.0.0.1", "localhost", "::1"}
 
@@ -108,17 +107,12 @@ def require_version(api: str, version: str) -> None:
     Raises:
         ResourceError: it is.
     """
-    if release(version) < OLDEST:
-        wanted = ".".join(map(str, OLDEST))
+    if release(version) < OLDEST_PREFECT:
+        wanted = ".".join(map(str, OLDEST_PREFECT))
         raise ResourceError(
             f"the Prefect server {api} has version {version}, and {wanted} is the oldest that works; upgrade it with: "
             f"pip install 'prefect>={wanted}'"
         )
-
-
-def release(version: str) -> tuple[int, ...]:
-    """The numbers of a version, for comparison; none where it is no version."""
-    return tuple(int(part) for part in version.split("+")[0].split(".")[:3] if part.isdigit())
 
 
 def _authorisation() -> dict[str, str]:

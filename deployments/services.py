@@ -5,8 +5,6 @@ import os
 import platform
 import socket
 import sys
-import urllib.error
-import urllib.request
 import uuid
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,9 +19,10 @@ from deployments.catalogue import RUN_SETTINGS
 from deployments.pools import GPU, LIGHT
 from deployments.server import HOST, Server
 from deployments.supervisor import Service
+from lora_core.doctor import silence_of
 from lora_core.errors import ResourceError
 from lora_core.files import write_text
-from tasks.root import ROOT
+from lora_core.storage.places import ROOT
 
 LEASES = "prefect.server.concurrency.lease_storage.filesystem"
 """Keeps the leases of slots on disk: those held while the server restarts run out; in memory they would never."""
@@ -85,7 +84,28 @@ class Layout:
         return f"http://{HOST}:{self.tensorboard}" if self.tensorboard else ""
 
     def environment(self) -> dict[str, str]:
-        """What all processes get on top of the caller's environment."""
+        """What all processes get on top of the caller's environment: what must be so, and defaults.
+
+        A default gives way to the caller's environment, and to what Prefect was told by an older name or in a profile.
+        """
+        said = {*os.environ, *get_current_settings().to_environment_variables(exclude_unset=True)}
+        return {**{name: value for name, value in self._defaults().items() if name not in said}, **self._required()}
+
+    def _defaults(self) -> dict[str, str]:
+        return {
+            "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": LEASES,
+            "PREFECT_SERVER_EVENTS_CAUSAL_ORDERING": "deployments.ordering",
+            # Somebody else's page, open in the user's browser, must not start runs here.
+            "PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS": ",".join(self.server.origins),
+            "PREFECT_SERVER_API_CSRF_PROTECTION_ENABLED": "true",
+            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            "DO_NOT_TRACK": "1",
+            # Beside the workspaces: where several machines share them, a run that moves finds its rounds.
+            "PREFECT_RESULTS_LOCAL_STORAGE_PATH": str(self.root / ".photo-enhancer" / "results"),
+            "PREFECT_WORKER_QUERY_SECONDS": "2",  # a run begins soon after it was asked for
+        }
+
+    def _required(self) -> dict[str, str]:
         served = {
             "PHOTO_ENHANCER_PAGES": self.pages_address,
             "PHOTO_ENHANCER_TENSORBOARD": self.tensorboard_address,
@@ -94,23 +114,10 @@ class Layout:
             ROOT: str(self.root),
             **{name: address for name, address in served.items() if address},
             "PREFECT_API_URL": self.server.api,
-            "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": os.environ.get(
-                "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE", LEASES
-            ),
-            "PREFECT_SERVER_EVENTS_CAUSAL_ORDERING": "deployments.ordering",
-            # Somebody else's page, open in the user's browser, must not start runs here.
-            "PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS": ",".join(self.server.origins),
-            "PREFECT_SERVER_API_CSRF_PROTECTION_ENABLED": "true",
             **RUN_SETTINGS,
-            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-            "DO_NOT_TRACK": "1",
-            # Beside the workspaces: where several machines share them, a run that moves finds its rounds.
-            "PREFECT_RESULTS_LOCAL_STORAGE_PATH": os.environ.get(
-                "PREFECT_RESULTS_LOCAL_STORAGE_PATH", str(self.root / ".photo-enhancer" / "results")
-            ),
+            # `flows.console` has made this process quiet, for the terminal; these write log files.
             "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "INFO",
             "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
-            "PREFECT_WORKER_QUERY_SECONDS": "2",  # a run begins soon after it was asked for
             "PYTHONUNBUFFERED": "1",
         }
 
@@ -184,13 +191,7 @@ def require_free(port: int, option: str) -> None:
 
 
 def _answers(address: str) -> bool:
-    try:
-        urllib.request.urlopen(address, timeout=2).close()
-    except urllib.error.HTTPError as error:
-        return error.code < 500
-    except (OSError, ValueError):
-        return False
-    return True
+    return silence_of(address, timeout=2) is None
 
 
 def _heartbeats(pool: str, name: str) -> list[datetime]:

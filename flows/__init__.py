@@ -6,6 +6,7 @@ leaves the level at that of the root, which shows warnings alone.
 
 import logging
 
-for _name in ("lora_core", "tasks", "flows"):
+LOGGERS = ("lora_core", "tasks", "flows")
+for _name in LOGGERS:
     if logging.getLogger(_name).level == logging.NOTSET:
         logging.getLogger(_name).setLevel(logging.INFO)

@@ -11,17 +11,17 @@ from typing import Any
 
 import click
 
+from flows import LOGGERS
 from lora_core.errors import UserError
 from lora_core.secrets import masked
 
 PROGRAM = "photo-enhancer"
 INTERRUPTED = 130
-_LOGGERS = ("lora_core", "tasks", "flows")
 # Read when Prefect is imported. Its log stays whole on the server; the terminal shows ours instead.
 _PREFECT = {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    "PREFECT_LOGGING_EXTRA_LOGGERS": ",".join(_LOGGERS),
+    "PREFECT_LOGGING_EXTRA_LOGGERS": ",".join(LOGGERS),
     "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
     "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
@@ -47,7 +47,7 @@ class Terminal:
             defaults["PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"] = "CRITICAL"
         for name, value in defaults.items():
             os.environ.setdefault(name, value)
-        for name in _LOGGERS:
+        for name in LOGGERS:
             logger = logging.getLogger(name)
             logger.setLevel(logging.INFO)
             logger.propagate = False

@@ -21,6 +21,9 @@ from lora_core.secrets import masked
 from lora_core.workspace import Workspace
 
 Status = Literal["ok", "warn", "fail"]
+OLDEST_PREFECT = (3, 8, 8)
+"""What the flows are written for; with older servers automations and leases behave differently."""
+_MEND_VERSIONS = f"pip install 'prefect>={'.'.join(map(str, OLDEST_PREFECT))},<4' 'fastapi<0.151'"
 _PACKAGES = ("torch", "diffusers", "transformers", "peft", "accelerate", "optuna", "polars", "prefect")
 _FASTAPI_BROKEN = (0, 151)
 """From here on, the server of Prefect 3.8 does not start."""
@@ -82,17 +85,18 @@ def check_server_versions() -> Check:
     try:
         prefect, fastapi = metadata.version("prefect"), metadata.version("fastapi")
     except metadata.PackageNotFoundError as error:
-        return Check("fail", f"{error.name} is not installed", "pip install 'prefect>=3.8.8,<4' 'fastapi<0.151'")
+        return Check("fail", f"{error.name} is not installed", _MEND_VERSIONS)
     says = f"Prefect {prefect} with FastAPI {fastapi}"
-    if _numbers(prefect) < (3, 8, 8) or _numbers(prefect) >= (4,):
-        return Check("fail", says, "pip install 'prefect>=3.8.8,<4' 'fastapi<0.151'")
-    if _numbers(fastapi) >= _FASTAPI_BROKEN:
+    if release(prefect) < OLDEST_PREFECT or release(prefect) >= (4,):
+        return Check("fail", says, _MEND_VERSIONS)
+    if release(fastapi) >= _FASTAPI_BROKEN:
         return Check("fail", f"{says}: the server does not start", "pip install 'fastapi<0.151'")
     return Check("ok", says)
 
 
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split(".")[:3] if part.isdigit())
+def release(version: str) -> tuple[int, ...]:
+    """The numbers of a version, for comparison; none where it is no version."""
+    return tuple(int(part) for part in version.split("+")[0].split(".")[:3] if part.isdigit())
 
 
 def _gpu() -> Check:
@@ -130,17 +134,22 @@ def check_server(address: str | None) -> Check:
     """Whether the Prefect server at this address answers, in at most `SERVER_TIMEOUT` seconds; None: there is none."""
     if address is None:
         return Check("ok", "no Prefect server configured: each command starts one of its own, for itself")
-    problem = None
-    try:
-        urllib.request.urlopen(f"{address.rstrip('/')}/health", timeout=SERVER_TIMEOUT).close()
-    except urllib.error.HTTPError as error:
-        problem = f"HTTP {error.code}" if error.code >= 500 else None  # below, it answers, if only to those it knows
-    except (OSError, ValueError) as error:
-        problem = str(getattr(error, "reason", error))
+    problem = silence_of(f"{address.rstrip('/')}/health", SERVER_TIMEOUT)
     if problem is None:
         return Check("ok", f"Prefect server {address}")
     says = f"the Prefect server {address} does not answer ({problem})"
     return Check("fail", says, "start it with: photo-enhancer serve, or unset PREFECT_API_URL")
+
+
+def silence_of(address: str, timeout: float) -> str | None:
+    """Why a web server does not answer within `timeout` seconds, in words; None where it does."""
+    try:
+        urllib.request.urlopen(address, timeout=timeout).close()
+    except urllib.error.HTTPError as error:
+        return f"HTTP {error.code}" if error.code >= 500 else None  # below, it answers, if only to those it knows
+    except (OSError, ValueError) as error:
+        return str(getattr(error, "reason", error))
+    return None
 
 
 def _workspace(root: Path) -> list[Check]:

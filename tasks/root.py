@@ -8,8 +8,7 @@ import os
 from pathlib import Path
 
 from lora_core.errors import ConfigError
-
-ROOT = "PHOTO_ENHANCER_ROOT"
+from lora_core.storage.places import ROOT
 
 
 def root_folder() -> Path | None:

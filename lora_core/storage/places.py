@@ -14,7 +14,8 @@ from urllib.request import url2pathname
 from lora_core.errors import ConfigError, ResourceError, UserError
 
 CACHE = "PHOTO_ENHANCER_CACHE"
-_ROOT = "PHOTO_ENHANCER_ROOT"
+ROOT = "PHOTO_ENHANCER_ROOT"
+"""The folder that a worker serves, `tasks.root`."""
 
 
 def is_url(place: Path | str) -> bool:
@@ -102,7 +103,7 @@ def _unreached(url: str, error: Exception) -> ResourceError:
 def _cache() -> Path:
     if named := os.environ.get(CACHE):
         return Path(named).absolute()
-    if served := os.environ.get(_ROOT):
+    if served := os.environ.get(ROOT):
         return Path(served).absolute() / "mirrors"
     if platform.system() == "Windows":
         home = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"

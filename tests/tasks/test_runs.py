@@ -5,8 +5,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from lora_core.storage.places import ROOT
 from tasks import runs
-from tasks.root import ROOT
 from tasks.runs import patiently, portable
 
 
