@@ -26,12 +26,11 @@ REST = timedelta(seconds=15)
 that is under way again."""
 
 
-def automations(silence: timedelta = SILENCE, rest: timedelta = REST) -> list[AutomationCore]:
+def automations(silence: timedelta = SILENCE) -> list[AutomationCore]:
     """The automations of this version.
 
     Args:
         silence: without a sign of life, a running flow is called crashed after this time.
-        rest: a crashed run starts again after this time.
     """
     return [
         AutomationCore(
@@ -50,7 +49,7 @@ def automations(silence: timedelta = SILENCE, rest: timedelta = REST) -> list[Au
             trigger=_trigger(
                 after={"prefect.flow-run.Crashed"},
                 expect={"prefect.flow-run.*"},
-                within=rest,
+                within=REST,
                 match={"prefect.run-count": [str(count) for count in range(1, RESTARTS + 1)]},
             ),
             actions=[ChangeFlowRunState(state=StateType.SCHEDULED, name="AwaitingRetry", message="starts again")],
@@ -74,7 +73,7 @@ def _trigger(
     )
 
 
-def ensure_automations(wanted: list[AutomationCore] | None = None) -> list[str]:
+def ensure_automations() -> list[str]:
     """Creates the automations that are missing and brings those that differ up to date.
 
     One that a person switched off stays off.
@@ -83,7 +82,7 @@ def ensure_automations(wanted: list[AutomationCore] | None = None) -> list[str]:
         the names of those that were created or changed.
     """
     changed = []
-    for one, present in _beside(wanted or automations()):
+    for one, present in _beside():
         with get_client(sync_client=True) as client:
             if present is None:
                 client.create_automation(one)
@@ -95,25 +94,26 @@ def ensure_automations(wanted: list[AutomationCore] | None = None) -> list[str]:
     return changed
 
 
-MISSING, DIFFERENT, OFF = "is missing", "is not as this version wants it", "is switched off"
+OFF = "is switched off"
 
 
 def differing_automations() -> list[tuple[str, str]]:
-    """Name and what is the matter of each automation that is `MISSING`, `DIFFERENT` or switched `OFF`."""
+    """Name and what is the matter, in words, of each automation that is not as it should be; `OFF`: switched off."""
     found = []
-    for one, present in _beside(automations()):
+    for one, present in _beside():
         if present is None:
-            found.append((one.name, MISSING))
+            found.append((one.name, "is missing"))
         elif _content(present) != _content(one):
-            found.append((one.name, DIFFERENT))
+            found.append((one.name, "is not as this version wants it"))
         elif not present.enabled:
             found.append((one.name, OFF))
     return found
 
 
-def _beside(wanted: list[AutomationCore]) -> list[tuple[AutomationCore, Any]]:
+def _beside() -> list[tuple[AutomationCore, Any]]:
+    """Each automation of this version with what the server has under its name; None: nothing."""
     with get_client(sync_client=True) as client:
-        return [(one, next(iter(client.read_automations_by_name(one.name)), None)) for one in wanted]
+        return [(one, next(iter(client.read_automations_by_name(one.name)), None)) for one in automations()]
 
 
 def _content(automation: AutomationCore) -> dict[str, Any]:

@@ -25,9 +25,8 @@ from prefect.states import AwaitingRetry, Cancelled
 
 from deployments.catalogue import TAG
 from deployments.supervisor import end
-from tasks.restarts import RESTARTS
+from tasks.restarts import RESTARTS, run_of
 
-_RUN = "PREFECT__FLOW_RUN_ID"
 _WORKER = "prefect.worker.name"
 HANDS_OFF = timedelta(seconds=60)
 _KILLED = re.compile(r"status code:? (-9|-15|137|143)\b")
@@ -40,8 +39,8 @@ def run_ids(processes: Iterable[psutil.Process]) -> set[UUID]:
     """The flow runs that these processes belong to."""
     found = set()
     for process in processes:
-        with suppress(psutil.Error, OSError, ValueError, KeyError):
-            found.add(UUID(process.environ()[_RUN]))
+        with suppress(ValueError):
+            found.add(UUID(run_of(process) or ""))
     return found
 
 

@@ -27,6 +27,8 @@ MARK = "PHOTO_ENHANCER_SERVE"
 LASTED = 60.0
 """A service that lived this many seconds is started again at once."""
 LONGEST_WAIT = 30.0
+PATIENCE = 120.0
+"""Seconds until a service must be ready the first time."""
 GRACE = 20.0
 """Seconds that a process has to end by itself."""
 _LOG_BYTES = 10 * 2**20
@@ -44,7 +46,6 @@ class Service:
         command: what to run.
         address: where a browser or a client finds it; empty where it has none.
         ready: whether it answers; None: nobody asks.
-        patience: seconds until it must be ready the first time.
         outlived: whether processes of its own may live on where it is killed, as a worker's flow runs do.
     """
 
@@ -52,7 +53,6 @@ class Service:
     command: Sequence[str]
     address: str = ""
     ready: Callable[[], bool] | None = None
-    patience: float = 120.0
     outlived: bool = False
 
 
@@ -116,14 +116,12 @@ class Supervisor:
             ResourceError: it ended, or was not ready in time.
         """
         child = self._children[name]
-        deadline = time.monotonic() + child.service.patience
+        deadline = time.monotonic() + PATIENCE
         while child.service.ready is not None and not child.service.ready():
             if (how := child.ended()) is not None:
                 raise ResourceError(f"{name} ended ({how}): {self._last_line(name)}")
             if time.monotonic() > deadline:
-                raise ResourceError(
-                    f"{name} does not answer after {child.service.patience:.0f} s; see {self.log(name)}"
-                )
+                raise ResourceError(f"{name} does not answer after {PATIENCE:.0f} s; see {self.log(name)}")
             time.sleep(_POLL)
 
     def adopt(self, service: Service, process: psutil.Process) -> None:

@@ -21,16 +21,16 @@ _REPORT_SECONDS = 10.0
 logger = logging.getLogger(__name__)
 
 
-def refuse_endless_restarts(most: int = RESTARTS) -> None:
+def refuse_endless_restarts() -> None:
     """Ends a flow run that crashed again and again: the automation that restarts crashed runs has no limit of its own.
 
     First it ends what an earlier start of the run left running on this host.
 
     Raises:
-        TrainingError: the run was started more than `most` times; it then ends as Failed, which nothing restarts.
+        TrainingError: the run was started more than `RESTARTS` times; it then ends as Failed, which nothing restarts.
     """
     end_earlier_start()
-    if (started := flow_run.run_count or 0) > most:
+    if (started := flow_run.run_count or 0) > RESTARTS:
         raise TrainingError(
             f"started {started} times without reaching its end; its log says why: mend that, then start a new run"
         )
@@ -60,26 +60,27 @@ def end_earlier_start(report_seconds: float = _REPORT_SECONDS) -> int:
     return len(others)
 
 
+def run_of(process: psutil.Process) -> str | None:
+    """The id of the flow run that a process belongs to; None where it is of none, or does not say."""
+    try:
+        return process.environ().get(_RUN)
+    except (psutil.Error, OSError):  # gone, or somebody else's
+        return None
+
+
 def _strangers(run: str) -> list[psutil.Process]:
     """The processes of the run that are not of this process's family, and their descendants."""
     me = psutil.Process()
-    oldest = next((one for one in reversed(me.parents()) if _runs(one, run)), me)
+    oldest = next((one for one in reversed(me.parents()) if run_of(one) == run), me)
     family = {me.pid, oldest.pid, *(one.pid for one in oldest.children(recursive=True))}
     family |= {one.pid for one in me.parents()}
     found = set()
     for process in psutil.process_iter():
-        if process.pid not in family and _runs(process, run):
+        if process.pid not in family and run_of(process) == run:
             found.add(process)
             with suppress(psutil.Error):
                 found.update(process.children(recursive=True))
     return [process for process in found if process.pid not in family]
-
-
-def _runs(process: psutil.Process, run: str) -> bool:
-    try:
-        return process.environ().get(_RUN) == run
-    except (psutil.Error, OSError):  # gone, or somebody else's
-        return False
 
 
 def _stay_running(run: UUID, report_seconds: float) -> None:
