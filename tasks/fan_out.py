@@ -36,7 +36,9 @@ _END_SECONDS = 0.1
 _LOCAL_RAY = {"include_dashboard": False, "object_store_memory": 100 * 2**20, "log_to_driver": False}
 
 logger = logging.getLogger(__name__)
-_ended: set[str] = set()  # calls whose remaining shares are not to begin any more
+_ended: set[str] = set()
+"""Calls whose remaining shares are not to begin any more. It is this process's own: only the shares of the runner
+`threads` see it, those in other processes are killed or cancelled instead (`_end`)."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class Assignment:
 
         Raises:
             DataError: this machine does not have the folder.
-            TrainingError: another share has failed meanwhile.
+            TrainingError: another share has failed meanwhile, and the runner is `threads`.
         """
         self._require_call()
         with named_host():
@@ -83,7 +85,7 @@ class Assignment:
         """A GPU for this share; where there is none, the run holds the machine's slot for all of its shares.
 
         Raises:
-            TrainingError: another share has failed while this one waited for a GPU.
+            TrainingError: another share has failed while this one waited for a GPU, and the runner is `threads`.
         """
         if not gpu_count():
             yield
@@ -95,7 +97,7 @@ class Assignment:
                 yield
 
     def _require_call(self) -> None:
-        """Raises TrainingError where another share of the call has failed meanwhile."""
+        """Raises TrainingError where another share of the call has failed in this process (`_ended`)."""
         if self.call in _ended:
             raise TrainingError(f"part {self.share} was not begun, because another one failed")
 
