@@ -143,14 +143,15 @@ def run_batch(
         (one,) = batch
         start = partial(round_flow, **said, **one.parameters)
         return [recall(workspace, plan, one.number, one.digest) or own_result(start, one.digest)]
-    missing = [one for one in batch if recall(workspace, plan, one.number, one.digest) is None]
+    found = {one.number: recall(workspace, plan, one.number, one.digest) for one in batch}
+    missing = [one for one in batch if found[one.number] is None]
     run_rounds([{**said, **one.parameters} for one in missing], [one.digest for one in missing])
-    found = [recall(workspace, plan, one.number, one.digest) for one in batch]
-    if lacking := [one.number for one, result in zip(batch, found, strict=True) if result is None]:
+    found |= {one.number: recall(workspace, plan, one.number, one.digest) for one in missing}
+    if lacking := [number for number, result in found.items() if result is None]:
         raise TrainingError(
             f"round {lacking[0]} completed, but its result is not in {workspace.root}; its worker needs the same folder"
         )
-    return [result for result in found if result is not None]
+    return [result for result in found.values() if result is not None]
 
 
 def wanted_digest(workspace: Workspace, planned: Experiment, base: str) -> str:
