@@ -18,6 +18,7 @@ from PIL import Image
 
 if TYPE_CHECKING:
     from tests.prefect_server import PrefectServer
+    from tests.report_study import Study
 
 _PREFECT_HOME = tempfile.TemporaryDirectory(prefix="photo-enhancer-prefect-", ignore_cleanup_errors=True)
 os.environ.update(
@@ -84,6 +85,17 @@ def miniature_file(miniature: Path, tmp_path_factory: pytest.TempPathFactory) ->
     return miniature_single_file(miniature, tmp_path_factory.mktemp("miniature-file") / "miniature.safetensors")
 
 
+@pytest.fixture
+def challenger(tmp_path: Path, photos: Path) -> "Study":
+    """A study whose winner beats the champion, which is another study's."""
+    from lora_core.promotion.standing import rule
+    from tests.promotion_study import make_candidate
+
+    weak = make_candidate(tmp_path / "work", photos, "weak", quality=0.6)
+    rule(weak.workspace, weak.experiment, "best")
+    return make_candidate(tmp_path / "work", photos, "challenger")
+
+
 @pytest.fixture(scope="session")
 def prefect_harness() -> Iterator[None]:
     """A Prefect server with a database of its own for the session; ask for it in tests that run a flow."""
@@ -95,7 +107,7 @@ def prefect_harness() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def prefect_process(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Callable[[str], PrefectServer]]":
-    """Server processes by their database, "sqlite" or "postgresql"; each is started once, when it is first asked for."""
+    """Server processes by their database, "sqlite" or "postgresql"; each is started when it is first asked for."""
     from tests.postgres import postgres_server
     from tests.prefect_server import running_server
 

@@ -1,23 +1,12 @@
 """`photo-enhancer promote`, `rollback` and `retrain` as a person gives them."""
 
-from pathlib import Path
-
 import click
 import pytest
 from click.testing import CliRunner, Result
 
 from deployments.promotion_commands import promote, rollback
 from lora_core.promotion.decisions import read_decisions
-from lora_core.promotion.standing import rule
-from tests.promotion_study import make_candidate
 from tests.report_study import Study
-
-
-@pytest.fixture
-def challenger(tmp_path: Path, photos: Path) -> Study:
-    weak = make_candidate(tmp_path / "work", photos, "weak", quality=0.6)
-    rule(weak.workspace, weak.experiment, "best")
-    return make_candidate(tmp_path / "work", photos, "challenger")
 
 
 def run(command: click.Command, study: Study, *arguments: str, typed: str | None = None) -> Result:

@@ -26,7 +26,6 @@ from deployments.pools import POOLS, ensure_pools
 from flows.promote import promote_flow
 from lora_core.errors import ConfigError
 from lora_core.promotion.decisions import read_decisions
-from lora_core.promotion.standing import rule
 from tasks.champion import crown
 from tests.promotion_study import make_candidate
 from tests.report_study import Study
@@ -35,7 +34,7 @@ Execute = Callable[[UUID, SyncPrefectClient], str]
 
 
 @pytest.fixture(scope="module")
-def tuning(prefect_harness: None) -> Iterator[UUID]:
+def tuning(prefect_server: None) -> Iterator[UUID]:
     """Id of the deployment that another try is a run of; promotion is deployed too. The server is others' as well."""
     ensure_pools(1)
     deploy([one for one in catalogue() if one.name in ("promote", "tuning")])
@@ -53,14 +52,6 @@ def client(tuning: UUID) -> SyncPrefectClient:
     return get_client(sync_client=True)
 
 
-@pytest.fixture
-def challenger(tmp_path: Path, photos: Path) -> Study:
-    """A study whose winner beats the champion, which is another study's."""
-    weak = make_candidate(tmp_path / "work", photos, "weak", quality=0.6)
-    rule(weak.workspace, weak.experiment, "best")
-    return make_candidate(tmp_path / "work", photos, "challenger")
-
-
 def start(study: Study) -> UUID:
     run = run_deployment("promote/promote", parameters={"workspace": str(study.workspace.root)}, timeout=0)
     assert isinstance(run, FlowRun)
@@ -74,8 +65,9 @@ def execute(run: UUID, client: SyncPrefectClient) -> str:
     server = get_current_settings().to_environment_variables(exclude_unset=True, include_secrets=True)
     command = [sys.executable, "-m", "prefect", "flow-run", "execute", str(run)]
     done = subprocess.run(command, env={**os.environ, **server, **here}, capture_output=True, text=True)
+    sys.stderr.write(done.stderr)  # shown where the test fails
     state = client.read_flow_run(run).state
-    assert state is not None and state.name is not None, done.stderr[-3000:]
+    assert state is not None and state.name is not None
     return state.name
 
 
@@ -177,7 +169,7 @@ def test_a_study_that_asks_starts_one_run_for_one_candidate(
     client.delete_flow_run(run.id)
 
 
-@pytest.mark.usefixtures("prefect_harness")
+@pytest.mark.usefixtures("prefect_server")
 def test_called_by_hand_it_names_the_command(challenger: Study) -> None:
     root = challenger.workspace.root
     with pytest.raises(ConfigError, match=rf"photo-enhancer promote {root} --set name=challenger"):
