@@ -12,7 +12,6 @@ Prints a line a kill, and a table. Exit code 1 where anything differs.
 import argparse
 import os
 import random
-import shutil
 import subprocess
 import sys
 import threading
@@ -25,7 +24,8 @@ import psutil
 from lora_core.demo import write_demo_photographs
 from lora_core.preparation import create_workspace
 from lora_core.workspace import Workspace
-from tests.served import Served, wait
+from tests.served import Served
+from tests.waiting import wait
 
 ROUNDS = 3
 SETTINGS = (
@@ -42,6 +42,8 @@ SETTINGS = (
 VICTIMS = ("training or sweep", "flow", "worker", "server", "machine")
 WEIGHTS = (8, 6, 4, 4, 2)
 WHOLE = ("round-*/training/states/images-*/*.json", "round-*/checkpoints/*/*.safetensors", "cells/*/*.png")
+ENDED = ("Completed", "Failed", "Cancelled")
+"""Names of states from which nothing starts the run again."""
 TIMEOUT = 3600.0
 STUCK = 120.0
 """Seconds without progress after which the next kill comes all the same."""
@@ -50,31 +52,35 @@ STUCK = 120.0
 class Stage(Served):
     """What is served, and who may die in it."""
 
-    def victims(self, kind: str) -> list[psutil.Process]:
+    def victims(self, kind: str, chance: random.Random) -> list[psutil.Process]:
         """Who dies together."""
         if kind == "server":
             return self.service("server")
         if kind == "worker":
-            return random_one([*self.service("worker"), *self.service("gpu-worker")])
+            return _one([*self.service("worker"), *self.service("gpu-worker")], chance)
         if kind == "flow":
-            return random_one(self.running(_is_flow))
+            return _one(self.running(_is_flow), chance)
         if kind == "training or sweep":
             return self.running(_is_work)
-        everyone = [*self.running(_is_flow), *self.running(_is_work)]
+        everyone = self.running(_is_of_a_run)
         return [*self.service("worker"), *self.service("gpu-worker"), *everyone] if everyone else []
 
 
+def _is_of_a_run(process: psutil.Process) -> bool:
+    return "PREFECT__FLOW_RUN_ID" in process.environ()
+
+
 def _is_flow(process: psutil.Process) -> bool:
-    return "PREFECT__FLOW_RUN_ID" in process.environ() and not _is_work(process)
+    return any(part in ("prefect.engine", "prefect.flow_engine") for part in process.cmdline())
 
 
 def _is_work(process: psutil.Process) -> bool:
     return any(part in ("lora_core.training.worker", "lora_core.sweep.worker") for part in process.cmdline())
 
 
-def random_one(processes: list[psutil.Process]) -> list[psutil.Process]:
+def _one(processes: list[psutil.Process], chance: random.Random) -> list[psutil.Process]:
     """One of them, or none where there are none."""
-    return [random.choice(processes)] if processes else []
+    return [chance.choice(processes)] if processes else []
 
 
 class Watch(threading.Thread):
@@ -143,7 +149,7 @@ def state_of(run: str) -> tuple[str, int]:
 def kill(stage: Stage, chance: random.Random) -> str | None:
     """Kills one of the kinds that is there now."""
     kind = chance.choices(VICTIMS, WEIGHTS)[0]
-    victims = stage.victims(kind)
+    victims = stage.victims(kind, chance)
     for victim in victims:
         try:
             victim.kill()
@@ -161,10 +167,10 @@ def torment(stage: Stage, run: str, kills: int, chance: random.Random, watch: Wa
     counts: Counter[str] = Counter()
     began = time.monotonic()
     state = ""
-    while state not in ("Completed", "Failed", "Cancelled"):
+    while state not in ENDED:
         if chance.random() < 0.75:
             seen, end = len(watch.written), time.monotonic() + STUCK
-            while len(watch.written) <= seen and time.monotonic() < end and state_of(run)[0] != "Completed":
+            while len(watch.written) <= seen and time.monotonic() < end and state_of(run)[0] not in ENDED:
                 time.sleep(1)
         time.sleep(chance.uniform(1, 10))
         if time.monotonic() - began > TIMEOUT:
@@ -188,7 +194,7 @@ def held_slots() -> dict[str, int]:
     from prefect.client.orchestration import get_client
 
     with get_client(sync_client=True) as client:
-        limits = client.read_global_concurrency_limits()
+        limits = client.read_global_concurrency_limits(limit=200)
     return {limit.name: limit.active_slots for limit in limits if limit.active_slots}
 
 
@@ -199,7 +205,6 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=24)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
-    random.seed(given.seed)
     peace, trouble = given.work.absolute() / "peace", given.work.absolute() / "trouble"
     undisturbed = prepare(peace)
     began = time.monotonic()
@@ -216,7 +221,7 @@ def main() -> int:
     watch.start()
     try:
         counts = torment(stage, start_run(stage), given.kills, random.Random(given.seed), watch)
-        wait(lambda: not held_slots(), "the release of the slots", 300)
+        wait(lambda: not held_slots(), "the release of the slots", 300, every=1)
     finally:
         watch.over.set()
         stage.down()
@@ -234,7 +239,6 @@ def main() -> int:
         print(f"           {name}")
     left = stage.running(lambda _: True)
     print(f"Processes  {len(left)} left behind")
-    shutil.rmtree(stage.root / "prefect", ignore_errors=True)
     return int(bool(differing or watch.repeated() or left or counts.total() < given.kills))
 
 

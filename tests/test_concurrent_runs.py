@@ -3,12 +3,14 @@
 import subprocess
 import sys
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowFilter, FlowFilterName, FlowRunFilter, FlowRunFilterId
 
 from tests.prefect_server import PrefectServer
+from tests.waiting import wait
 
 WORKERS, RUNS, TASKS = 8, 3, 3
 SCRIPT = f"""
@@ -53,10 +55,16 @@ def test_no_run_is_lost_or_stuck_and_one_at_a_time_holds_the_gpu(prefect_server:
     errors = [worker.communicate(timeout=300)[1] for worker in workers]
     assert [worker.returncode for worker in workers] == [0] * WORKERS, errors
     assert journal.read_text().splitlines() == ["in", "out"] * (WORKERS * RUNS), "never two holders at once"
+    done = {"Completed": WORKERS * RUNS * (TASKS + 1)}
     with get_client(sync_client=True) as client:
         runs = client.read_flow_runs(flow_filter=FlowFilter(name=FlowFilterName(any_=["crowd"])))
         assert Counter(run.state_name for run in runs) == {"Completed": WORKERS * RUNS}
         ours = FlowRunFilter(id=FlowRunFilterId(any_=[run.id for run in runs]))
-        done = Counter(one.state_name for one in client.read_task_runs(flow_run_filter=ours))
-        assert done == {"Completed": WORKERS * RUNS * (TASKS + 1)}
+
+        def counts() -> Counter[str | None]:
+            return Counter(one.state_name for one in client.read_task_runs(flow_run_filter=ours))
+
+        with suppress(AssertionError):  # the server writes them from events, some seconds later
+            wait(lambda: counts() == done, "the task runs", every=0.5)
+        assert counts() == done
         assert client.read_global_concurrency_limit_by_name("crowd-gpu-0").active_slots == 0

@@ -3,13 +3,12 @@
     python tests/benchmarks/orchestration.py [--repeats 3]
 
 The bare round calls the verbs of `lora_core` one after the other, in the processes that the flow starts too, and writes
-the same report. Each repeat makes both rounds in fresh workspaces, in turn, so that a machine that grows slower or
-quicker does so to both. A run starts where a worker takes it from a deployment, from the moment it was asked for.
+the same report. Each repeat makes both rounds in fresh workspaces, and the one that came last first, so that a machine
+that grows slower or quicker does so to both. A run starts where a worker takes it from a deployment, from the moment it
+was asked for.
 """
 
 import argparse
-import importlib
-import pkgutil
 import statistics
 import subprocess
 import sys
@@ -19,14 +18,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from prefect import Flow
 from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-import flows
+from deployments.catalogue import SERVED
 from tests.benchmarks.machine import processor
 from tests.prefect_server import PrefectServer, running_server
-from tests.served import Served, wait
+from tests.served import Served
+from tests.waiting import wait
 
 IMPORT_LIMIT, START_LIMIT, OVERHEAD_LIMIT = 1.5, 10.0, 0.05
 BARE = """
@@ -57,19 +56,6 @@ round_flow(Path(sys.argv[1]))
 """
 
 
-def flow_modules() -> list[str]:
-    """The modules of `flows` that define a flow."""
-    names = [f"flows.{one.name}" for one in pkgutil.iter_modules(flows.__path__)]
-    found = [
-        name for name in names if any(_defines(value, name) for value in vars(importlib.import_module(name)).values())
-    ]
-    return found
-
-
-def _defines(value: object, module: str) -> bool:
-    return isinstance(value, Flow) and value.fn.__module__ == module
-
-
 def import_seconds(module: str, repeats: int) -> float:
     """Median over fresh processes, without the interpreter's own start."""
     code = f"import time; begun = time.perf_counter(); import {module}; print(time.perf_counter() - begun)"
@@ -90,7 +76,7 @@ def start_seconds(root: Path, repeats: int) -> list[float]:
             for _ in range(repeats):
                 asked = time.time()
                 run = client.create_flow_run_from_deployment(deployment.id, parameters={"workspace": "flow-0"})
-                wait(lambda run=run: client.read_flow_run(run.id).state.is_final(), "a report", 120)
+                wait(lambda run=run: client.read_flow_run(run.id).state.is_final(), "a report", 120, every=0.3)
                 done = client.read_flow_run(run.id)
                 assert done.state_name == "Completed" and done.start_time is not None, done.state
                 seconds.append(done.start_time.timestamp() - asked)
@@ -122,21 +108,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=3)
     repeats = parser.parse_args().repeats
-    print(f"{processor()}; medians of {repeats}\n")
-    for module in flow_modules():
+    print(f"{processor()}; {f'medians of {repeats}' if repeats > 1 else 'measured once'}\n")
+    for served in SERVED:
+        module = f"flows.{served.name}"
         line(f"import {module}", import_seconds(module, repeats), IMPORT_LIMIT, "s")
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
         times: dict[str, list[float]] = {"bare": [], "flow": []}
         with running_server(root / "home") as server:
             for repeat in range(repeats):
-                for name, script in (("bare", BARE), ("flow", FLOW)):
-                    times[name].append(round_seconds(script, root / f"{name}-{repeat}", server))
+                for name, script in (("bare", BARE), ("flow", FLOW))[:: -1 if repeat % 2 else 1]:
+                    times[name].append(round_seconds(script, root / "served" / f"{name}-{repeat}", server))
         bare, flow = (statistics.median(times[name]) for name in ("bare", "flow"))
         print(f"\nround without Prefect {bare:.1f} s ({', '.join(f'{one:.1f}' for one in times['bare'])})")
         print(f"round as a flow       {flow:.1f} s ({', '.join(f'{one:.1f}' for one in times['flow'])})")
         line("overhead of a demonstration round", flow / bare - 1, OVERHEAD_LIMIT, "%")
-        line("start of a run, deployment to Running", statistics.median(start_seconds(root, repeats)), START_LIMIT, "s")
+        start = statistics.median(start_seconds(root / "served", repeats))
+        line("start of a run, deployment to Running", start, START_LIMIT, "s")
 
 
 if __name__ == "__main__":

@@ -7,10 +7,9 @@ import re
 import signal
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ import pytest
 import yaml
 
 from tests.postgres import free_port, postgres_server
+from tests.waiting import wait
 
 FOLDER = Path(__file__).parents[2] / "deployments"
 SCHEMA = Path(check_jsonschema.__file__).parent / "builtin_schemas" / "vendor" / "compose-spec.json"
@@ -120,12 +120,18 @@ class Running:
 
     def until_healthy(self) -> str:
         """Waits as compose does, by the service's own health check."""
-        deadline = time.monotonic() + 120
         check = [re.sub(":420[0-9]/", f":{self.port}/", word) for word in self.service["healthcheck"]["test"][2:]]
-        while subprocess.run([sys.executable, *check], capture_output=True).returncode:
-            assert self.child.poll() is None and time.monotonic() < deadline, self.log[-3000:]
-            time.sleep(0.3)
+        self.until(lambda: subprocess.run([sys.executable, *check], capture_output=True).returncode == 0)
         return self.address
+
+    def until(self, reached: Callable[[], bool]) -> None:
+        """Waits as long as it runs."""
+
+        def there() -> bool:
+            assert self.child.poll() is None, self.log[-3000:]
+            return reached()
+
+        wait(there, f"the start of {self.service['command']}", 120, every=0.3)
 
 
 @contextmanager
@@ -203,10 +209,7 @@ def _only_those_who_may(server: str, auth: str) -> None:
 def _a_worker_sets_it_up(worker: dict[str, Any], home: Path, server: str) -> None:
     """The worker's own command puts everything on the server, with the password, and runs."""
     with _running(worker, home, PREFECT_API_URL=f"{server}/api") as running:
-        deadline = time.monotonic() + 120
-        while "In another terminal" not in running.log:  # all is up
-            assert running.child.poll() is None and time.monotonic() < deadline, running.log[-3000:]
-            time.sleep(0.3)
+        running.until(lambda: "In another terminal" in running.log)  # all is up
         auth = SECRETS["PREFECT_AUTH"]
         token = json.loads(_ask(f"{server}/api/csrf-token?client=test", auth)[1])["token"]
         allowed = {"Prefect-Csrf-Token": token, "Prefect-Csrf-Client": "test"}
