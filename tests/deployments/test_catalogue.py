@@ -16,7 +16,15 @@ from prefect.settings import get_current_settings
 from prefect.states import Pending
 
 import flows
-from deployments.catalogue import SERVED, Served, catalogue, deploy, description_of, missing_deployments
+from deployments.catalogue import (
+    SERVED,
+    Served,
+    catalogue,
+    deploy,
+    deployment_of,
+    description_of,
+    missing_deployments,
+)
 from deployments.pools import ensure_pools
 from lora_core.errors import TrainingError
 from tasks.restarts import RESTARTS
@@ -26,7 +34,7 @@ FILE = ROOT / "deployments" / "prefect.yaml"
 
 
 @pytest.fixture(scope="module")
-def deployed(prefect_harness: None) -> None:
+def deployed(prefect_server: None) -> None:
     ensure_pools()
     deploy()
 
@@ -38,8 +46,9 @@ def test_every_flow_of_the_project_is_served() -> None:
     }
 
 
-@pytest.mark.parametrize("deployment", catalogue(), ids=lambda deployment: deployment.name)
-def test_form(deployment: Any) -> None:
+@pytest.mark.parametrize("served", SERVED, ids=lambda served: served.name)
+def test_form(served: Served) -> None:
+    deployment = deployment_of(served)
     schema = deployment._parameter_openapi_schema
     assert sorted(field["position"] for field in schema.properties.values()) == list(range(len(schema.properties)))
     assert schema.definitions == {}, "a nested form"

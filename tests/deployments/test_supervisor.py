@@ -2,7 +2,6 @@
 
 import json
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 
 from deployments.supervisor import Service, Supervisor, end, gone, left_behind, marked
 from lora_core.errors import ResourceError
+from tests.waiting import wait
 
 SLEEP = "import time; time.sleep(600)"
 PARENT = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {SLEEP!r}], start_new_session=True)"
@@ -33,20 +33,13 @@ def python(name: str, code: str, **options: object) -> Service:
     return Service(name, [sys.executable, "-c", code], **options)  # type: ignore[arg-type]
 
 
-def wait(what: object, seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not what():  # type: ignore[operator]
-        assert time.monotonic() < deadline, "it never came"
-        time.sleep(0.05)
-
-
 def test_a_service_that_is_killed_starts_again_and_later_each_time(supervisor: Supervisor) -> None:
     supervisor.start(python("one", SLEEP))
     waits = []
     for _ in range(3):
         before = pid(supervisor, "one")
         psutil.Process(before).kill()
-        wait(lambda: (supervisor.look(), supervisor._due)[1])
+        wait(lambda: (supervisor.look(), supervisor._due)[1], "its end")
         _, child = supervisor._due["one"]
         waits.append(child.wait)
         supervisor._due["one"] = (0.0, child)  # its time has come
@@ -60,7 +53,7 @@ def test_a_service_that_cannot_be_started_for_a_while_ends_nothing_else(supervis
         supervisor.start(python(name, SLEEP))
     other, log = pid(supervisor, "other"), supervisor.log("one")
     psutil.Process(pid(supervisor, "one")).kill()
-    wait(lambda: (supervisor.look(), supervisor._due)[1])
+    wait(lambda: (supervisor.look(), supervisor._due)[1], "its end")
     log.unlink()
     log.mkdir()  # stands for a full disk: the log cannot be opened
     waits = []
@@ -78,12 +71,12 @@ def test_a_service_that_cannot_be_started_for_a_while_ends_nothing_else(supervis
 def test_what_a_service_leaves_behind_ends_with_the_rest(supervisor: Supervisor, tmp_path: Path) -> None:
     supervisor.start(python("server", SLEEP))
     supervisor.start(python("worker", PARENT, outlived=True))
-    wait(lambda: len(marked(tmp_path, but=set())) == 3)
+    wait(lambda: len(marked(tmp_path, but=set())) == 3, "their start")
     processes = marked(tmp_path, but=set())
     assert {process.environ()["COLOUR"] for process in processes} == {"blue"}
     worker = psutil.Process(pid(supervisor, "worker"))
     worker.kill()  # its child lives on
-    wait(lambda: gone(worker))
+    wait(lambda: gone(worker), "the worker's end")
     supervisor.stop()
     assert all(gone(process) for process in processes)
     assert not (supervisor.folder / "serve.json").exists()

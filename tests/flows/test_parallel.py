@@ -21,8 +21,8 @@ from flows import parallel
 from flows.parallel import require_deployment, run_rounds
 from lora_core.errors import ConfigError, TrainingError
 from tests.prefect_server import PrefectServer, running_server, using
+from tests.waiting import wait
 
-WAIT = 60.0
 ATTEMPTS: list[int] = []
 
 
@@ -38,7 +38,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
             env={**server.environment, "PREFECT_RUNNER_POLL_FREQUENCY": "1", "PYTHONPATH": str(Path.cwd())},
         )
         try:
-            _until(_deployed)
+            wait(_deployed, "the deployment")
             require_deployment(2)
             yield server
         finally:
@@ -52,13 +52,6 @@ def _deployed() -> bool:
     except ConfigError:
         return False
     return True
-
-
-def _until(true: Any) -> None:
-    deadline = time.monotonic() + WAIT
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
 
 def rounds(folder: Path, *reasons: str) -> list[dict[str, Any]]:
@@ -112,7 +105,7 @@ def test_a_crashed_round_is_waited_for_as_an_automation_may_start_it_again(
 ) -> None:
     def start_again() -> None:
         with using(served), get_client(sync_client=True) as client:
-            _until(lambda: any(run.state_name == "Crashed" for run in runs_of(tmp_path)))
+            wait(lambda: any(run.state_name == "Crashed" for run in runs_of(tmp_path)), "the crash")
             (crashed,) = (run for run in runs_of(tmp_path) if run.state_name == "Crashed")
             client.set_flow_run_state(crashed.id, Scheduled(name="AwaitingRetry"))
 
@@ -149,7 +142,7 @@ def test_rounds_are_cancelled_with_their_loop(served: PrefectServer, tmp_path: P
     with using(served):
         with pytest.raises(KeyboardInterrupt):
             cancelled_loop(tmp_path)
-        _until(lambda: {run.state_name for run in runs_of(tmp_path)} == {"Cancelled"})
+        wait(lambda: {run.state_name for run in runs_of(tmp_path)} == {"Cancelled"}, "their end")
     assert "end" not in (tmp_path / "journal").read_text()
 
 

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
@@ -12,6 +11,7 @@ import pytest
 
 from lora_core.errors import ResourceError
 from lora_core.process import ProcessDied, only_one, run_in_process
+from tests.waiting import wait
 
 MODULE = "tests.lora_core.child"
 
@@ -41,11 +41,8 @@ def test_a_good_end_forgets_an_older_error(tmp_path):
 def test_a_child_whose_parent_is_killed_ends_too(tmp_path):
     code = f"from tests.lora_core.test_process import *; run('sleep', Path({str(tmp_path)!r}))"
     parent = subprocess.Popen([sys.executable, "-c", code])
-    deadline = time.monotonic() + 60
-    while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    child = psutil.Process(int((tmp_path / "pid").read_text()))
+    told = tmp_path / "pid"
+    child = psutil.Process(int(wait(lambda: told.exists() and told.read_text(), "the start of the child")))
     os.kill(parent.pid, signal.SIGKILL)
     parent.wait()
     child.wait(timeout=20)

@@ -16,6 +16,7 @@ from tasks.fan_out import Assignment, _ended, fan_out
 from tasks.retries import retry_may_help
 from tasks.score import score
 from tasks.sweep import sweep
+from tests.waiting import wait
 
 
 @task(retries=2, retry_delay_seconds=0, retry_condition_fn=retry_may_help)
@@ -32,8 +33,7 @@ def fails(folder: Path, assignment: Assignment) -> None:
     """Part 0 is a mistake once part 1 waits for a process that would go on for long."""
     with assignment.begun() as share:
         if share.index == 0:
-            while not (folder / "pid").exists():
-                time.sleep(0.05)
+            wait((folder / "pid").exists, "the other part")
             raise DataError("photo.png cannot be read; replace it")
         (folder / f"begun-{share.index}").touch()
         run_in_process("tests.tasks.sleeper", [str(folder / "pid")], folder / str(share))
@@ -44,8 +44,7 @@ def fails_beside_one_that_waits(folder: Path, assignment: Assignment) -> None:
     """Part 0 is a mistake once part 1 waits for a GPU, which nobody gives back."""
     with assignment.begun() as share:
         if share.index == 0:
-            while not (folder / "waits").exists():
-                time.sleep(0.05)
+            wait((folder / "waits").exists, "the other part")
             raise DataError("photo.png cannot be read; replace it")
         (folder / "waits").touch()
         with assignment.own_gpu():
@@ -57,12 +56,10 @@ def fails_beside_one_that_begins(folder: Path, assignment: Assignment) -> None:
     """Part 0 is a mistake while part 1 is about to start its process, when there is none yet to be ended."""
     with assignment.begun() as share:
         if share.index == 0:
-            while not (folder / "begins").exists():
-                time.sleep(0.05)
+            wait((folder / "begins").exists, "the other part")
             raise DataError("photo.png cannot be read; replace it")
         (folder / "begins").touch()
-        while assignment.call not in _ended:
-            time.sleep(0.05)
+        wait(lambda: assignment.call in _ended, "the other part's mistake")
         time.sleep(1)  # those that run are being ended
         run_in_process("tests.tasks.sleeper", [str(folder / "pid")], folder / str(share))
 

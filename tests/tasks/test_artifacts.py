@@ -14,14 +14,15 @@ from prefect.client.orchestration import get_client
 from lora_core.experiment import Experiment
 from lora_core.files import write_json, write_text
 from lora_core.progress import progress_bar, read_progress, told_in
+from lora_core.storage.places import ROOT
 from lora_core.workspace import Workspace
 from tasks import links, progress
 from tasks.artifacts import artifact_key, publish_round, publish_scores
 from tasks.progress import ProgressArtifact, round_progress, rounds_artifact
-from tasks.root import ROOT
 from tests.report_study import Study, make_study
+from tests.waiting import wait
 
-pytestmark = pytest.mark.usefixtures("prefect_harness")
+pytestmark = pytest.mark.usefixtures("prefect_server")
 
 
 @pytest.mark.parametrize(
@@ -92,7 +93,7 @@ def test_progress_of_another_process_is_shown_until_the_end_and_goes_on(study: S
     def running(first: int) -> None:
         with round_progress(study.workspace, study.experiment, 5, every=0.05):
             _tell(folder / "training", "train", "update", first, 40)
-            _wait(lambda: _data(key) and float(_data(key)) == 100 * first / 40)
+            wait(lambda: _data(key) and float(_data(key)) == 100 * first / 40, "the artifact")
             seen.append(Artifact.get(key).description)
             with progress_bar("score", "cell", 4) as bar:  # in this process
                 bar.update(4)
@@ -179,10 +180,3 @@ def _versions(key: str) -> list[Any]:
     with get_client(sync_client=True) as client:
         artifacts: list[Any] = client.read_artifacts(limit=200)
     return [artifact for artifact in artifacts if artifact.key == key]
-
-
-def _wait(reached: Any) -> None:
-    deadline = time.monotonic() + 60
-    while not reached():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)

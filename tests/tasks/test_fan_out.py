@@ -43,7 +43,7 @@ def test_workers_that_die_themselves_are_started_again(prefect_harness: None, tm
 def test_the_first_error_ends_the_others(prefect_harness: None, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"on .*: photo\.png cannot be read"):
         fanned("fails", tmp_path, ExecutionSection(workers=2))
-    assert (tmp_path / "begun-1").exists()
+    assert (tmp_path / "begun-1").exists() and not (tmp_path / "woke").exists()
     assert not psutil.pid_exists(int((tmp_path / "pid").read_text()))
 
 
@@ -51,6 +51,7 @@ def test_the_first_error_ends_the_others(prefect_harness: None, tmp_path: Path) 
 def test_a_share_that_is_about_to_start_its_process_is_ended_too(prefect_harness: None, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"photo\.png cannot be read"):
         fanned("fails_beside_one_that_begins", tmp_path, ExecutionSection(workers=2))
+    assert not (tmp_path / "woke").exists()
 
 
 def test_an_error_ends_a_share_that_waits_for_a_gpu(
@@ -144,7 +145,6 @@ def test_processes_degrade_to_the_same_bytes(prefect_harness: None, photos: Path
 def test_two_ray_workers_sweep_200_cells_to_the_same_bytes(
     prefect_harness: None, miniature: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("prefect_ray", reason="Ray is an extra: pip install 'photo-enhancer[ray]'")
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")  # else a token is written into the home
     settings = [
         "name=mini", "data.test_size=64", "adapter.rank=2", "adapter.alpha=2", "scoring.perceptual=gmsd",

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 from uuid import uuid4
 
 import psutil
@@ -15,6 +14,7 @@ from prefect.states import Crashed, Running
 
 from lora_core.errors import TrainingError
 from tasks.restarts import RESTARTS, refuse_endless_restarts
+from tests.waiting import wait
 
 SLEEP = "import time; time.sleep(600)"
 WITH_CHILD = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {SLEEP!r}])"
@@ -39,15 +39,12 @@ def test_the_run_after_the_last_restart_ends_itself(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the environment of another process cannot be read")
-def test_a_new_start_ends_what_the_one_before_left_and_stays_running(prefect_harness: None) -> None:
+def test_a_new_start_ends_what_the_one_before_left_and_stays_running(prefect_server: None) -> None:
     with get_client(sync_client=True) as client:
         run = client.create_flow_run(flow(name="twice")(lambda: None), state=Running())
         old, other = _start(WITH_CHILD, str(run.id)), _start(SLEEP, str(uuid4()))
         try:
-            deadline = time.monotonic() + 30
-            while not (children := psutil.Process(old.pid).children()):
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
+            children = wait(psutil.Process(old.pid).children, "the start of the child")
             new = _start(LAUNCHER, str(run.id))
             old.wait(60)
             client.set_flow_run_state(run.id, Crashed(message="as the worker of the old process says"))

@@ -6,8 +6,8 @@ import os
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -25,6 +25,7 @@ from lora_core.files import write_json, write_text
 from lora_core.report import write_report
 from tests.browser import headless_chromium, visit
 from tests.report_study import HOSTILE, make_study
+from tests.waiting import wait
 
 HOSTILE_FOLDER = "söhne & <b>'x'"
 PICTURE_POLICY = "img-src 'self' data:"
@@ -68,13 +69,15 @@ def server(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
         [sys.executable, "-m", "deployments.pages", "--root", str(root), "--port", str(port)], env=environment
     )
     started = Server(port, root, secret)
-    for _ in range(600):
-        try:
+
+    def answers() -> bool:
+        assert child.poll() is None
+        with suppress(OSError):
             started.ask("/health")
-            break
-        except OSError:
-            assert child.poll() is None
-            time.sleep(0.1)
+            return True
+        return False
+
+    wait(answers, "the start of the pages")
     yield started
     child.terminate()
     child.wait(30)
@@ -221,7 +224,6 @@ def test_a_person_finds_the_way(server: Server, browser_required: bool) -> None:
 
 
 def test_a_study_opens_in_optuna_dashboard_which_cannot_change_it(server: Server) -> None:
-    pytest.importorskip("optuna_dashboard")
     study = quote("/".join(["/studies/clients", HOSTILE_FOLDER, "output", "study"]))
     journal = server.root / "clients" / HOSTILE_FOLDER / "output" / "study" / "study.log"
     before = journal.read_bytes()
@@ -240,7 +242,6 @@ def test_a_study_opens_in_optuna_dashboard_which_cannot_change_it(server: Server
 
 
 def test_dashboards_make_room_and_end_with_their_server(tmp_path: Path) -> None:
-    pytest.importorskip("optuna_dashboard")
     from deployments.pages.dashboards import Dashboards
 
     journals = [tmp_path / "a.log", tmp_path / "b.log"]
@@ -255,7 +256,6 @@ def test_dashboards_make_room_and_end_with_their_server(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="has no named pipes in folders")
 def test_a_dashboard_that_hangs_is_given_up(tmp_path: Path) -> None:
-    pytest.importorskip("optuna_dashboard")
     from deployments.pages.dashboards import Dashboards
 
     os.mkfifo(tmp_path / "study.log")  # whoever opens it waits for ever

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from itertools import pairwise
 from pathlib import Path
 
@@ -29,6 +28,7 @@ from lora_core.pretraining.recipe import Recipe, change_recipe, recipe_from
 from lora_core.pretraining.work import BaseWork
 from lora_core.settings import save_settings
 from lora_core.training.log import read_log
+from tests.waiting import wait
 
 TINY = {
     "name": "tiny",
@@ -130,9 +130,7 @@ def test_a_killed_process_goes_on_to_the_undisturbed_weights(undisturbed, tmp_pa
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
     worker.train_autoencoder(work, recipe)
     child = subprocess.Popen([*command, "unet", str(tmp_path / "error.json")], env=environment)
-    deadline = time.monotonic() + 120
-    while not (work.unet.state / "state.json").exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
+    wait((work.unet.state / "state.json").exists, "the first state", 120, every=0.02)
     os.kill(child.pid, signal.SIGKILL)
     assert child.wait() == -signal.SIGKILL and not work.unet.done.exists()
     run_stage(work, "unet")
