@@ -13,7 +13,7 @@ from flows.adoption import own_result
 from flows.names import run_name
 from flows.parallel import require_deployment, run_rounds
 from flows.parameters import Place, as_overrides, settle
-from flows.prepare import prepare_flow
+from flows.prepare import prepare
 from flows.round import round_flow
 from lora_core.data.pairs import dataset_digest
 from lora_core.errors import NothingLeft, TrainingError
@@ -56,7 +56,7 @@ def tuning_flow(
     said = {"workspace": workspace, "experiment": experiment, "preset": preset, "overrides": overrides}
     place, plan = settle(workspace, experiment, preset, overrides)
     require_deployment(plan.tuning.parallel)
-    prepared = prepare_flow(workspace, experiment, preset, overrides, plan.tuning.rounds)
+    prepared = prepare(place, plan, plan.tuning.rounds)
     show = rounds_artifact(place, plan)
     results: list[dict[str, Any]] = []
     stop = None

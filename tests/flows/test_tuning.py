@@ -39,7 +39,7 @@ def test_a_round_whose_changes_add_photographs_or_captions_is_its_own(
         return {"round": number, "digest": digests[-1], "advice": []}
 
     steps = {
-        "prepare_flow": lambda root, *_: prepare(*settle(root)),
+        "prepare": lambda place, plan, _: prepare(place, plan),
         "propose": lambda _, __, number, ___: Proposal(number, number, ROUNDS[number], "asked for"),
         "expected_costs": lambda *_: [],
         "round_flow": run,
