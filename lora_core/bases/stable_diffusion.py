@@ -13,6 +13,7 @@ import transformers
 from diffusers import StableDiffusionPipeline
 from diffusers.utils import logging as diffusers_logging
 
+from lora_core.bases.attention import widen_heads
 from lora_core.bases.base import Base
 from lora_core.bases.files import DEFAULT_CONFIG, check_base, fetch_from_hub, stored_keys, weight_files
 from lora_core.bases.quantise import quantise
@@ -78,6 +79,8 @@ def open_base(section: BaseModelSection, device: torch.device | None = None) -> 
         )
     if section.quantise != "none":
         quantise(pipeline.unet, section.quantise, _DTYPES[section.precision])
+    if device.type == "cpu":
+        widen_heads(pipeline.unet)
     return Base(
         vae=pipeline.vae.to(device, torch.float32),
         unet=pipeline.unet.to(device, memory_format=torch.channels_last),
