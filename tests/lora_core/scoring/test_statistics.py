@@ -68,7 +68,7 @@ def test_rivals_are_met_photograph_by_photograph() -> None:
 def enter(study: StudyFolder, number: int, result: dict[str, object]) -> None:
     path = study.ledger
     earlier = path.read_text() if path.exists() else ""
-    line = {"round": number, **{key: result[key] for key in ("winner", "input")}}
+    line = {"round": number, "test_digest": "t", **{key: result[key] for key in ("winner", "input")}}
     write_text(path, earlier + json.dumps(line) + "\n")
 
 
