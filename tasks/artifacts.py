@@ -76,12 +76,10 @@ def _winner(experiment: Experiment, results: list[dict[str, Any]]) -> str | None
     """The best round so far, its settings and its gains as a table; None where no round has scores."""
     from lora_core.report.words import SETTING_NAMES, plain
     from lora_core.rounds import result_in_words
-    from lora_core.scoring.conclusions import rank
+    from lora_core.scoring.conclusions import best_result
 
-    scored = [result for result in results if result["winner"]]
-    if not scored:
+    if (best := best_result(results)) is None:
         return None
-    best = max(scored, key=lambda result: (rank(result["winner"]), -result["round"]))
     settings = {name: best["winner"].get(key) for key, name in SETTING_NAMES.items()}
     rows = [f"| {name} | {plain(value)} |" for name, value in settings.items() if value is not None]
     title = f"# Best of {experiment.name} so far: round {best['round']}"

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from lora_core.experiment import Experiment
-from lora_core.progress import read_progress, told_in
+from lora_core.progress import progress_in_words, read_progress, told_in
 from lora_core.workspace import Workspace
 from tasks.artifacts import artifact_key, harmless
 
@@ -87,8 +87,7 @@ def round_progress(
 
     def tell() -> None:
         if progress := read_progress(folder):
-            words = f"Round {number}: {progress.what}, {progress.done:,} of {progress.total:,} {progress.unit}s"
-            artifact.tell(round(progress.percent, 1), words)
+            artifact.tell(round(progress.percent, 1), f"Round {number}: {progress_in_words(progress)}")
 
     thread = threading.Thread(target=copy_context().run, args=(look,), daemon=True)  # the run's context, for its links
     thread.start()

@@ -101,8 +101,8 @@ def test_progress_of_another_process_is_shown_until_the_end_and_goes_on(study: S
 
     running(10)
     running(20)
-    assert seen == [f"Round 5: train, {done} of 40 updates" for done in (10, 20)]
-    assert float(_data(key)) == 100 and Artifact.get(key).description == "Round 5: score, 4 of 4 cells"
+    assert seen == [f"Round 5: training, {done} of 40 updates" for done in (10, 20)]
+    assert float(_data(key)) == 100 and Artifact.get(key).description == "Round 5: scoring, 4 of 4 cells"
     assert len(_versions(key)) == 2
 
 
