@@ -69,24 +69,24 @@ def progress_bar(what: str, unit: str, total: int, done: int = 0) -> Any:
     )
 
 
-def progress_of(folder: Path) -> Progress | None:
-    """What the process that told in this very folder told last (`told_in`)."""
-    return _read(folder / FILE)
-
-
 def read_progress(folder: Path) -> Progress | None:
     """The progress that was told last below a folder, at most two levels down; None where nothing was.
 
-    Processes that share one job tell each in a folder of its own; what they have done is added up.
+    Processes that share one job tell each in a folder of its own (`0-of-2`); what they have done is added up.
     """
     told = [
         (file, found) for pattern in ("*/", "*/*/") for file in folder.glob(pattern + FILE) if (found := _read(file))
     ]
     if not told:
         return None
-    newest = max(told, key=lambda pair: _written(pair[0]))[1]
-    parts = [found for _, found in told if found.what == newest.what]
+    last, newest = max(told, key=lambda pair: _written(pair[0]))
+    parts = [found for file, found in told if _job(file) == _job(last) and found.what == newest.what]
     return Progress(newest.what, newest.unit, sum(one.done for one in parts), sum(one.total for one in parts))
+
+
+def _job(file: Path) -> tuple[Path, str]:
+    """The same for the parts of one job, another where it was cut into more or fewer of them before."""
+    return file.parent.parent, file.parent.name.partition("-of-")[2]
 
 
 class _Bar(tqdm):

@@ -4,7 +4,6 @@ The environment is set when this file is imported, before any library reads it; 
 """
 
 import os
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -48,14 +47,6 @@ _CROPS = {
     "retina.jpg": (600, 300),
     "rocket.jpg": (200, 280),
 }
-
-
-@pytest.fixture(autouse=True)
-def gradients_again() -> Iterator[None]:
-    """A worker's process switches gradients off for good; one that a test runs in this process must not."""
-    yield
-    if "torch" in sys.modules:
-        sys.modules["torch"].set_grad_enabled(True)
 
 
 @pytest.fixture(scope="session")

@@ -143,9 +143,12 @@ def test_parts_of_one_job_add_up_and_damaged_files_are_passed_over(tmp_path: Pat
     assert read_progress(tmp_path) is None
     _tell(tmp_path / "training", "train", "update", 10, 10)
     time.sleep(0.01)
-    _tell(tmp_path / "sweep" / "part-0", "sweep", "picture", 3, 10)
-    _tell(tmp_path / "sweep" / "part-1", "sweep", "picture", 4, 10)
-    write_text(tmp_path / "sweep" / "part-2" / "progress.json", "{")
+    _tell(tmp_path / "sweep", "sweep", "picture", 2, 30)  # it was begun as a whole, then in two parts, then in three
+    _tell(tmp_path / "sweep" / "0-of-2", "sweep", "picture", 5, 15)
+    time.sleep(0.01)
+    _tell(tmp_path / "sweep" / "0-of-3", "sweep", "picture", 3, 10)
+    _tell(tmp_path / "sweep" / "1-of-3", "sweep", "picture", 4, 10)
+    write_text(tmp_path / "sweep" / "2-of-3" / "progress.json", "{")
     told = read_progress(tmp_path)
     assert told is not None and (told.what, told.done, told.total, told.percent) == ("sweep", 7, 20, 35.0)
 
