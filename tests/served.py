@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,7 @@ class Served:
 
     def running(self, belongs: Callable[[psutil.Process], bool]) -> list[psutil.Process]:
         """Those of them that answer to a description."""
-        return [one for one in self.processes() if _answers(lambda one=one: belongs(one))]
+        return [one for one in self.processes() if _answers(partial(belongs, one))]
 
 
 def _free_ports(count: int) -> int:

@@ -24,6 +24,7 @@ from lora_core.experiment import Experiment, apply_overrides, load_preset
 from lora_core.lora import attach
 from lora_core.merging import merged
 from lora_core.restoration import denoisings_of
+from lora_core.share import WHOLE, Turns
 from lora_core.sweep.grid import Checkpoint, make_cells
 from lora_core.sweep.inputs import encode_inputs
 from lora_core.sweep.painter import Painter
@@ -69,7 +70,9 @@ def run(base: Base, experiment: Experiment, batch: int, photos: int) -> float:
     inputs = encode_inputs(base, pictures, batch)
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
-        Painter(StudyFolder(Path(folder)), base, 0, batch, lambda _: None).paint(cells, inputs, text)
+        study = StudyFolder(Path(folder))
+        painter = Painter(study, base, 0, batch, Turns(WHOLE, 1), lambda _: None, study.root)
+        painter.paint(painter.missing(cells, inputs), text)
         return photos * len(cells) / (time.perf_counter() - began)
 
 

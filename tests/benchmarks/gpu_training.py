@@ -11,6 +11,7 @@ same code where there is no GPU; its numbers mean nothing. `--eager` leaves the 
 
 import argparse
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -57,7 +58,7 @@ class RandomViews:
 
     latents: torch.Tensor
 
-    def rows(self, samples: list[tuple[int, int]]) -> Rows:
+    def rows(self, samples: Sequence[tuple[int, int]]) -> Rows:
         """As `ViewSource.rows`."""
         chosen = self.latents[[pair for pair, _ in samples]]
         return Rows(chosen, chosen + 0.1, None)

@@ -57,12 +57,12 @@ def write_pictures(folder: Path) -> None:
     import numpy as np
     import skimage
     import torch
-    import torchvision
+    import torchvision  # type: ignore[import-untyped]
 
     sys.path.insert(0, str(ROOT))
     from lora_core.images import read_rgb
 
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for name in NAMES:
         (path,) = (Path(skimage.__file__).parent / "data").glob(f"{name}.*")
         photo = read_rgb(path)
@@ -183,15 +183,15 @@ def run_pyiqa(folder: Path) -> dict[str, Any]:
             "dists": dists.eval(),
         }
 
-    @torch.inference_mode()
-    def value(module: Any, one: Any, other: Any) -> float:
-        return float(module(one, other))
+    def called(module: Any) -> Callable[[Any, Any], float]:
+        @torch.inference_mode()
+        def value(one: Any, other: Any) -> float:
+            return float(module(one, other))
+
+        return value
 
     pairs = {key: (tensor(one), tensor(other)) for key, (one, other) in read_pairs(folder).items()}
-    return {
-        name: measured(pairs, name, lambda one, other, module=module: value(module, one, other))
-        for name, module in modules.items()
-    }
+    return {name: measured(pairs, name, called(module)) for name, module in modules.items()}
 
 
 def run_lpips(folder: Path) -> dict[str, Any]:
@@ -200,6 +200,10 @@ def run_lpips(folder: Path) -> dict[str, Any]:
     import torch
 
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+
+    def tensor(rgb: Any) -> torch.Tensor:
+        return torch.from_numpy(rgb).permute(2, 0, 1)[None].float() / 255
+
     results = {}
     with no_downloads():
         packages = {net: lpips.LPIPS(net=net, verbose=False) for net in ("alex", "vgg", "squeeze")}
@@ -212,10 +216,7 @@ def run_lpips(folder: Path) -> dict[str, Any]:
         def value(one: Any, other: Any, package: Any = package) -> float:
             return float(package(one, other, normalize=True))
 
-        pairs = {
-            key: tuple(torch.from_numpy(rgb).permute(2, 0, 1)[None].float() / 255 for rgb in pair)
-            for key, pair in read_pairs(folder).items()
-        }
+        pairs = {key: (tensor(one), tensor(other)) for key, (one, other) in read_pairs(folder).items()}
         results[f"lpips_{net}"] = measured(pairs, f"lpips_{net}", value)
     return results
 

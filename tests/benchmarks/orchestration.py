@@ -14,15 +14,18 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
+from uuid import UUID
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from prefect.client.orchestration import get_client
+from machine import processor
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas import FlowRun
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from deployments.catalogue import SERVED
-from tests.benchmarks.machine import processor
 from tests.prefect_server import PrefectServer, running_server
 from tests.served import Served
 from tests.waiting import wait
@@ -65,6 +68,12 @@ def import_seconds(module: str, repeats: int) -> float:
     return statistics.median(float(run.stdout) for run in runs)
 
 
+def _ended(client: SyncPrefectClient, run: UUID) -> FlowRun | None:
+    """The run once it is in a final state."""
+    known = client.read_flow_run(run)
+    return known if known.state is not None and known.state.is_final() else None
+
+
 def start_seconds(root: Path, repeats: int) -> list[float]:
     """From asking for a run of report/report to its first state Running, under `photo-enhancer serve`."""
     stage = Served(root)
@@ -76,8 +85,8 @@ def start_seconds(root: Path, repeats: int) -> list[float]:
             for _ in range(repeats):
                 asked = time.time()
                 run = client.create_flow_run_from_deployment(deployment.id, parameters={"workspace": "flow-0"})
-                wait(lambda run=run: client.read_flow_run(run.id).state.is_final(), "a report", 120, every=0.3)
-                done = client.read_flow_run(run.id)
+                done = wait(partial(_ended, client, run.id), "a report", 120, every=0.3)
+                assert done is not None
                 assert done.state_name == "Completed" and done.start_time is not None, done.state
                 seconds.append(done.start_time.timestamp() - asked)
         return seconds

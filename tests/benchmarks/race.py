@@ -12,6 +12,7 @@ PHOTOS has 26 photographs or more.
 import argparse
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -74,6 +75,7 @@ def record(number: int, lora: Path, photos: list[Path]) -> None:
         company = company_of(study.round(0), WHOLE)
         with company.at_work():
             done = Sweep(workspace, experiment, 0, company).run()
+        assert done is not None, "another process took part"
         rows = scored(workspace, experiment, done)
     table = pl.DataFrame(rows).with_columns(pl.lit(number, pl.Int8).alias("grid"), pl.col("composite").cast(pl.Float32))
     known = [pl.read_parquet(RECORDED).filter(pl.col("grid") != number)] if RECORDED.exists() else []
@@ -93,14 +95,15 @@ def checkpoints_of(lora: Path) -> list[dict[str, object]]:
     return found
 
 
-def scored(workspace: Workspace, experiment: Experiment, done: dict) -> list[dict[str, object]]:
+def scored(workspace: Workspace, experiment: Experiment, done: dict[str, Any]) -> list[dict[str, object]]:
     """Composites by cell and photograph, in the order of the race."""
     study, names, section = workspace.study(experiment.name), done["test"], experiment.scoring
     scorer = Scorer(study, names, section)
     start = next(row["id"] for row in done["references"] if row["name"] == "input")
     inputs = {row["photo"]: row for row in scorer.rows(start, names)}
     scores = scorer.many([row["id"] for row in done["cells"]], names)
-    rows, walks = [], {}
+    rows: list[dict[str, object]] = []
+    walks: dict[tuple[object, ...], int] = {}
     for place, cell in enumerate(done["cells"]):
         walk = tuple(cell[key] for key in ("epoch", "strength", "start_noise", "steps"))
         common = {"cell": place, "kind": cell["kind"], "steps": cell["steps"]}

@@ -10,7 +10,10 @@ stage took here.
 
 import argparse
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar
 
 import polars as pl
 from regression import score_regression, train_regression
@@ -25,10 +28,12 @@ from lora_core.scoring import score_round
 from lora_core.sweep import sweep_round
 from lora_core.training.launch import train_round
 from lora_core.training.state import newest_state
+from lora_core.tuning.diagnosis import Finding
 from lora_core.tuning.stopping import stop_reason
 from lora_core.tuning.study import propose, record
 from lora_core.workspace import Workspace
 
+T = TypeVar("T")
 COLUMNS = ("psnr_y", "ssim_y", "perceptual", "gain_psnr_y", "gain_ssim_y", "gain_perceptual", "composite")
 
 
@@ -49,14 +54,14 @@ def main() -> None:
     experiment = load_experiment(workspace.experiment)
     stages: dict[str, float] = {}
     timed(stages, "prepare", lambda: prepare(workspace, experiment))
-    results: list[dict] = []
+    results: list[dict[str, Any]] = []
     while stop_reason(experiment, results, 0) is None:
         results.append(run_round(workspace, experiment, len(results), results, stages))
     write_report(workspace, experiment)
     print_results(workspace, experiment, stages)
 
 
-def timed(stages: dict[str, float], name: str, work):
+def timed(stages: dict[str, float], name: str, work: Callable[[], T]) -> T:
     """Runs one stage and adds its seconds."""
     started = time.monotonic()
     result = work()
@@ -64,23 +69,33 @@ def timed(stages: dict[str, float], name: str, work):
     return result
 
 
-def run_round(workspace: Workspace, experiment: Experiment, number: int, results: list[dict], stages: dict) -> dict:
+def run_round(
+    workspace: Workspace,
+    experiment: Experiment,
+    number: int,
+    results: list[dict[str, Any]],
+    stages: dict[str, float],
+) -> dict[str, Any]:
     """One round of the loop, without the orchestrator."""
-    findings = results[-1]["diagnosis"] if results else []
+    findings = [Finding(**one) for one in results[-1]["diagnosis"]] if results else []
     proposal = propose(workspace, experiment, number, findings)
     plan = with_values(experiment, proposal.changes)
     begin_round(workspace, plan, number)
     for verb in (train_round, sweep_round, score_round):
-        timed(stages, verb.__name__, lambda verb=verb: verb(workspace, plan, number))
+        timed(stages, verb.__name__, partial(verb, workspace, plan, number))
     result = finish_round(workspace, plan, number, proposal.changes, proposal.reason)
     record(workspace, experiment, number, result)
     return result
 
 
-def regression(workspace: Workspace, experiment: Experiment, best: dict, degraded: dict) -> dict:
+def regression(
+    workspace: Workspace, experiment: Experiment, best: dict[str, Any], degraded: dict[str, Any]
+) -> dict[str, Any]:
     """The row of a UNet from scratch, trained for the time that the best round's LoRA took."""
     folder = workspace.study(experiment.name).round(best["round"])
-    seconds = read_json(newest_state(folder.states) / "state.json")["seconds"]
+    state = newest_state(folder.states)
+    assert state is not None, f"the states of round {best['round']} are gone"
+    seconds = read_json(state / "state.json")["seconds"]
     base, images = train_regression(workspace, load_experiment(folder.experiment), seconds)
     scores = score_regression(workspace, experiment, base, degraded)
     name = f"UNet from scratch, {images:,} views in {seconds:.0f} s"

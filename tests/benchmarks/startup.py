@@ -20,6 +20,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, TypeVar
+from unittest import mock
 
 import numpy as np
 import psutil
@@ -84,8 +85,8 @@ def make_cache(root: Path) -> None:
         values = encoder.layout.place(samples[0])[2]
         return draw.standard_normal((len(samples), values), np.float32).astype(encoder.layout.dtype)
 
-    Encoder.encode, Encoder.cut = encode, lambda *_: []
-    open_views(workspace, experiment, pairs, shapes, base(), "base")
+    with mock.patch.multiple(Encoder, encode=encode, cut=lambda *_: []):
+        open_views(workspace, experiment, pairs, shapes, base(), "base")
 
 
 class Memory:

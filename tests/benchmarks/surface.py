@@ -80,10 +80,8 @@ def main() -> None:
     work = options.work / f"part-{options.part}"
     workspace = Workspace(work)
     if not workspace.experiment.exists():
-        photos = [
-            first(folder, work, count) for folder, count in ((options.train, TRAIN_PHOTOS), (options.test, TEST_PHOTOS))
-        ]
-        create_workspace(work, "pocket", *photos, assignments=[*SETTINGS, "name=surface"])
+        train, test = first(options.train, work, TRAIN_PHOTOS), first(options.test, work, TEST_PHOTOS)
+        create_workspace(work, "pocket", train, test, assignments=[*SETTINGS, "name=surface"])
         workspace.targets.rename(workspace.targets.with_name("1_targets"))
         degrade_workspace(workspace, load_experiment(workspace.experiment))
         for twin in (*list_photos(workspace.degraded), *list_photos(workspace.test_degraded)):

@@ -28,6 +28,7 @@ from lora_core.images import centre_crop, read_rgb
 from lora_core.lora import Adapter, attach, save_lora
 from lora_core.merging import merged
 from lora_core.restoration import denoisings_of, restore_latents
+from lora_core.share import WHOLE, Turns
 from lora_core.sweep.grid import Checkpoint, make_cells
 from lora_core.sweep.inputs import Input, encode_inputs
 from lora_core.sweep.painter import Painter
@@ -80,9 +81,9 @@ class Setting:
         began = time.perf_counter()
         inputs = encode_inputs(self.base, self.pictures, self.experiment.sweep.batch)
         text = self.base.encode_prompt(["", self.experiment.data.prompt])
-        painter = Painter(study, self.base, 0, self.experiment.sweep.batch, lambda _: None)
+        painter = Painter(study, self.base, 0, self.experiment.sweep.batch, Turns(WHOLE, 1), lambda _: None, study.root)
         with merged(self.adapter):
-            painter.paint(self.cells, inputs, text)
+            painter.paint(painter.missing(self.cells, inputs), text)
         return time.perf_counter() - began
 
     def peer(self, run: int) -> float:

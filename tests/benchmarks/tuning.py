@@ -108,7 +108,7 @@ def experiment_of(surface: Surface, strategy: str, seed: int) -> Experiment:
 
 def gains(surface: Surface, strategy: str, seed: int) -> list[float]:
     """The gain of each round until the search has arrived; NaN for a pruned one."""
-    experiment, found = experiment_of(surface, strategy, seed), []
+    experiment, found = experiment_of(surface, strategy, seed), list[float]()
     with tempfile.TemporaryDirectory() as folder:
         workspace = Workspace(Path(folder))
         while len(found) < MOST and not (found and np.nanmax(found) >= SHARE * surface.best):
@@ -129,11 +129,11 @@ def gains(surface: Surface, strategy: str, seed: int) -> list[float]:
 
 def print_pruning(surface: Surface, rounds: int, draws: int) -> None:
     """What pruning saves in short random searches, and what it costs them."""
-    trainings, saved, pruned, missed, lost = surface.trainings(), 0.0, 0, [], 0
+    trainings, saved, pruned, missed, lost = surface.trainings(), 0.0, 0, list[float](), 0
     for seed in range(draws):
         order = np.random.default_rng(seed).permutation(len(trainings))[:rounds]
         rivals: list[list[tuple[int, float]]] = []
-        kept, given_up = [], []
+        kept, given_up = list[float](), list[float]()
         for place in order:
             curve, gain = trainings[place]
             ends = end_of(curve, Pruner(tuple(rivals)))
