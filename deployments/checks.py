@@ -135,7 +135,7 @@ def _slots() -> Iterator[Finding]:
             else:
                 yield _warning(says, f"a lease ends within {LEASE_SECONDS} s; wait, and look again")
     if sound:
-        yield Finding(Check("ok", f"GPU slots: {', '.join(names)}"))
+        yield Finding(Check("ok", f"GPU slots: {', '.join(names) or 'none, for a pod has its GPUs to itself'}"))
 
 
 def _automations() -> Iterator[Finding]:

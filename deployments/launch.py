@@ -130,7 +130,7 @@ class Launch:
 
     def _fill(self) -> None:
         new = ensure_slots()
-        self._tell("GPU slots", ", ".join(slot_names()), new)
+        self._tell("GPU slots", ", ".join(slot_names()) or "none, for a pod has its GPUs to itself", new)
         new = ensure_pools(self._wish.gpus)
         self._tell("Work pools", ", ".join(POOLS), new)
         new = ensure_automations()

@@ -23,6 +23,8 @@ LEASE_SECONDS = 60
 """A killed holder's slot is free again after this time, Prefect's shortest; the lease of a live one is renewed."""
 POLL_SECONDS = 2.0
 _LOCKED = 423
+_POD = "KUBERNETES_SERVICE_HOST"
+"""Kubernetes sets it in every container."""
 
 logger = logging.getLogger(__name__)
 
@@ -38,10 +40,10 @@ def gpu_slot(count: int = 1, still_wanted: Callable[[], object] = lambda: None) 
         count: GPUs that the work uses; at most all that the host has are taken.
         still_wanted: asked again and again while slots are waited for, and once they are held; raises to give up.
     """
-    if get_current_settings().api.url is None:
+    names = slot_names()
+    if get_current_settings().api.url is None or not names:
         yield
         return
-    names = slot_names()
     size = min(count, len(names))
     groups = [range(first, first + size) for first in range(len(names) - size + 1)]
     with ExitStack() as held:
@@ -52,7 +54,12 @@ def gpu_slot(count: int = 1, still_wanted: Callable[[], object] = lambda: None) 
 
 
 def slot_names() -> list[str]:
-    """This host's slots, one a GPU and one where there is none; PHOTO_ENHANCER_HOST gives the host another name."""
+    """This host's slots, one a GPU and one where there is none; PHOTO_ENHANCER_HOST gives the host another name.
+
+    A pod has none: its GPUs are its own, given by the cluster, and its name would never be seen again.
+    """
+    if _POD in os.environ:
+        return []
     host = re.sub(r"[^a-z0-9-]+", "-", (os.environ.get("PHOTO_ENHANCER_HOST") or platform.node()).lower()).strip("-")
     return [f"{host or 'localhost'}-gpu-{index}" for index in range(max(1, gpu_count()))]
 

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.responses import GlobalConcurrencyLimitResponse
+from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_URL, get_current_settings, temporary_settings
 
 from lora_core import process
@@ -59,6 +60,17 @@ def test_of_processes_that_start_together_one_makes_the_slot(host: pytest.Monkey
     with ThreadPoolExecutor(4) as pool:
         made = [future.result() for future in [pool.submit(make) for _ in range(4)]]
     assert sorted(made) == [[], [], [], slot_names()]
+
+
+def test_a_pod_has_its_gpus_to_itself_and_leaves_no_slot(host: pytest.MonkeyPatch) -> None:
+    host.setattr(slots, "gpu_count", lambda: 2)
+    (first, _) = slot_names()
+    host.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    assert ensure_slots() == []
+    with gpu_slot(), gpu_slot(2):
+        assert process._visible_gpus() == {}, "all that the pod sees"
+    with pytest.raises(ObjectNotFound):
+        active(first)
 
 
 def test_works_share_two_gpus_and_the_third_waits(host: pytest.MonkeyPatch, monkeypatch: pytest.MonkeyPatch) -> None:
