@@ -1,9 +1,9 @@
 """Attention of narrow heads on CPUs, padded to the width at which torch's kernel is quickest; same values.
 
-SD 1.5's narrowest heads are 40 wide, a smaller base's may be 10. torch's flash attention for CPUs works in vectors: a
-forward and backward pass over heads of 10 takes almost twice as long as over heads of 16 (`tests/benchmarks/
-training_speed.txt`), though it computes less. Zeros at the end of queries, keys and values change neither their
-products nor the other columns of the result; the scale stays that of the true width.
+SD 1.5's narrowest heads are 40 wide, a smaller base's may be 10. torch's flash attention for CPUs works in vectors:
+forward and backward over 1,024 tokens and 8 heads of four pictures took 302 ms at a width of 10 and 165 ms at 16 (one
+thread of an AMD EPYC); at 20, 24 or 40, more zeros gain nothing. They change neither the products of queries and keys
+nor the other columns of the result; the scale stays that of the true width.
 """
 
 from typing import Any

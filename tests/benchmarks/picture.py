@@ -12,6 +12,7 @@ import numpy as np
 from lora_core.experiment import load_experiment
 from lora_core.images import read_rgb, write_png
 from lora_core.lineage import read_results
+from lora_core.scoring.conclusions import best_result
 from lora_core.workspace import Workspace
 
 NAMES = ("coffee-1", "chelsea-0")
@@ -22,7 +23,10 @@ def main() -> None:
     """Writes the picture: a row a photograph; columns degraded, restored, original."""
     workspace, target = Workspace(Path(sys.argv[1])), Path(sys.argv[2])
     study = workspace.study(load_experiment(workspace.experiment).name)
-    winner = max((result["winner"] for result in read_results(study)), key=lambda row: row["composite"])
+    best = best_result(read_results(study))
+    if best is None:
+        raise SystemExit(f"{study.root} has no round with scores")
+    winner = best["winner"]
     rows = [row_of(study.root, study.cells / winner["id"], name) for name in NAMES]
     write_png(
         target, np.vstack([part for row in rows for part in (row, np.full((GAP, row.shape[1], 3), 255, np.uint8))][:-1])
