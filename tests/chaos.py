@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
@@ -46,7 +47,7 @@ ENDED = ("Completed", "Failed", "Cancelled")
 """Names of states from which nothing starts the run again."""
 TIMEOUT = 3600.0
 STUCK = 120.0
-"""Seconds without progress after which the next kill comes all the same."""
+"""Seconds without a new file after which the next kill comes all the same."""
 
 
 class Stage(Served):
@@ -158,35 +159,48 @@ def kill(stage: Stage, chance: random.Random) -> str | None:
     return kind if victims else None
 
 
-def torment(stage: Stage, run: str, kills: int, chance: random.Random, watch: Watch) -> Counter[str]:
-    """Kills until the loop has ended, at most as often as asked; then waits.
+def moments_of(total: int, kills: int, chance: random.Random) -> list[int]:
+    """After how many written files to kill: anywhere but at the very end, a quarter of them right after another."""
+    apart = chance.sample(range(total * 19 // 20), kills - kills // 4)
+    return sorted([*apart, *chance.choices(apart, k=kills // 4)])
 
-    Most kills come some seconds after the loop went on from the last one, which spreads them over all its rounds; one
-    in four comes at once, into whatever is just starting again.
-    """
+
+def torment(stage: Stage, run: str, moments: Sequence[int], chance: random.Random, watch: Watch) -> Counter[str]:
+    """Kills at those moments, seconds later where the loop is stuck or just there, and waits for its end."""
     counts: Counter[str] = Counter()
-    began = time.monotonic()
-    state = ""
+    began, state = time.monotonic(), ""
+    for moment in moments:
+        _wait_for_files(watch, moment, run)
+        time.sleep(chance.uniform(0, 10))
+        while (state := state_of(run)[0]) not in ENDED and (kind := kill(stage, chance)) is None:
+            time.sleep(0.5)
+        if state in ENDED:
+            break
+        counts[kind] += 1
+        at = f"{time.monotonic() - began:6.0f} s, round {len(list(watch.study.glob('round-*'))) - 1}"
+        print(
+            f"{at}  kill {counts.total():2}  {kind:18} after {len(watch.written):4} files, run was {state}", flush=True
+        )
     while state not in ENDED:
-        if chance.random() < 0.75:
-            seen, end = len(watch.written), time.monotonic() + STUCK
-            while len(watch.written) <= seen and time.monotonic() < end and state_of(run)[0] not in ENDED:
-                time.sleep(1)
-        time.sleep(chance.uniform(1, 10))
         if time.monotonic() - began > TIMEOUT:
             raise SystemExit(f"chaos: the loop did not end within {TIMEOUT:.0f} s; it is {state}")
-        if counts.total() < kills and (kind := kill(stage, chance)):
-            counts[kind] += 1
-            at = f"round {len(list(watch.study.glob('round-*'))) - 1}"
-            print(
-                f"{time.monotonic() - began:6.0f} s  kill {counts.total():2}  {kind:18} {at}, run was {state}",
-                flush=True,
-            )
+        time.sleep(2)
         state = state_of(run)[0]
     print(f"{time.monotonic() - began:6.0f} s  {state}, started {state_of(run)[1]} times", flush=True)
     if state != "Completed":
         raise SystemExit(1)
     return counts
+
+
+def _wait_for_files(watch: Watch, count: int, run: str) -> None:
+    """Until so many were written, or none for `STUCK` seconds, or the loop has ended."""
+    seen, mark = len(watch.written), time.monotonic()
+    while (now := len(watch.written)) < count and state_of(run)[0] not in ENDED:
+        if now > seen:
+            seen, mark = now, time.monotonic()
+        if time.monotonic() - mark > STUCK:
+            return
+        time.sleep(0.5)
 
 
 def held_slots() -> dict[str, int]:
@@ -208,11 +222,14 @@ def main() -> int:
     peace, trouble = given.work.absolute() / "peace", given.work.absolute() / "trouble"
     undisturbed = prepare(peace)
     began = time.monotonic()
+    calm = Watch(undisturbed.study("chaos").root)
+    calm.start()
     subprocess.run(
         [sys.executable, "-m", "flows.cli", "tune", str(undisturbed.root)],
         env={**os.environ, "PREFECT_HOME": str(peace / "prefect")}, check=True,
     )  # fmt: skip
-    print(f"Undisturbed: {time.monotonic() - began:.0f} s", flush=True)
+    calm.over.set()
+    print(f"Undisturbed: {time.monotonic() - began:.0f} s, {len(calm.written)} files", flush=True)
     workspace = prepare(trouble)
     stage = Stage(trouble)
     stage.up()
@@ -220,7 +237,9 @@ def main() -> int:
     watch = Watch(workspace.study("chaos").root)
     watch.start()
     try:
-        counts = torment(stage, start_run(stage), given.kills, random.Random(given.seed), watch)
+        chance = random.Random(given.seed)
+        moments = moments_of(len(calm.written), given.kills, chance)
+        counts = torment(stage, start_run(stage), moments, chance, watch)
         wait(lambda: not held_slots(), "the release of the slots", 300, every=1)
     finally:
         watch.over.set()
