@@ -177,6 +177,8 @@ def test_doctor_finds_and_mends(client: SyncPrefectClient, monkeypatch: pytest.M
     api = str(get_current_settings().api.url)
     ensure_automations()
     client.delete_automation(client.read_automations_by_name(automations()[1].name)[0].id)
+    for deployment in client.read_deployments():  # of other tests
+        client.delete_deployment(deployment.id)
     found = {check.says: check.status for check in operations(api)}
     assert found[f"the GPU slot {slot} is missing on the server"] == "fail"
     assert any(says.startswith("automation") and says.endswith("crashed runs may stay so") for says in found)
