@@ -7,6 +7,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 from diffusers.models.attention_processor import AttnProcessor2_0
 
+from lora_core.bases.attention import WideHeads
 from lora_core.bases.stable_diffusion import open_base, open_pipeline
 from lora_core.control import control_state
 from lora_core.errors import BaseModelError, ConfigError
@@ -65,9 +66,11 @@ def test_it_starts_as_the_base_and_diffusers_reads_the_same_update(miniature, tm
 
 
 def test_attention_is_torchs_own(miniature):
-    """Scaled dot product attention, with and without a LoRA in it; no slower processor slips in."""
-    processors = adapter(miniature, layers="all").base.unet.attn_processors.values()
-    assert processors and all(type(one) is AttnProcessor2_0 for one in processors)
+    """Scaled dot product attention, with and without a LoRA in it, of narrow heads padded; no slower one slips in."""
+    narrow = adapter(miniature, layers="all").base.unet.attn_processors.values()
+    assert narrow and {type(one) for one in narrow} == {WideHeads}
+    wide = adapter("pocket", layers="all").base.unet.attn_processors.values()
+    assert wide and {type(one) for one in wide} == {AttnProcessor2_0}
 
 
 def test_ranks_and_alphas_follow_the_patterns(miniature):
