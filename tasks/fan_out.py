@@ -26,7 +26,7 @@ from lora_core.errors import ConfigError, DataError, ResourceError, TrainingErro
 from lora_core.process import end_children, end_with, gpu_count, on_gpus
 from lora_core.sections.execution import ExecutionSection
 from lora_core.share import Share, named_host
-from tasks.slots import gpu_slot
+from tasks.slots import gpu_slot, has_slots
 
 ATTEMPTS = 3
 """So often workers are started that die themselves, not only the processes that they wait for."""
@@ -160,7 +160,7 @@ def require_runner(execution: ExecutionSection) -> None:
 
 def _attempt(task: Task[..., Any], execution: ExecutionSection, parameters: dict[str, Any], gpu: bool) -> list[Any]:
     call, count = uuid4().hex, execution.workers
-    slots = get_current_settings().api.url is not None
+    slots = has_slots()
     assignments = [
         Assignment(Share(index, count), Path.cwd(), os.environ.get(_THREADS), slots, call) for index in range(count)
     ]

@@ -11,7 +11,6 @@ from contextlib import ExitStack, contextmanager, suppress
 import httpx
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
-from prefect.client.schemas.responses import GlobalConcurrencyLimitResponse
 from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError
 from prefect.concurrency.sync import concurrency
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
@@ -40,10 +39,10 @@ def gpu_slot(count: int = 1, still_wanted: Callable[[], object] = lambda: None) 
         count: GPUs that the work uses; at most all that the host has are taken.
         still_wanted: asked again and again while slots are waited for, and once they are held; raises to give up.
     """
-    names = slot_names()
-    if get_current_settings().api.url is None or not names:
+    if not has_slots():
         yield
         return
+    names = slot_names()
     size = min(count, len(names))
     groups = [range(first, first + size) for first in range(len(names) - size + 1)]
     with ExitStack() as held:
@@ -53,10 +52,18 @@ def gpu_slot(count: int = 1, still_wanted: Callable[[], object] = lambda: None) 
             yield
 
 
+def has_slots() -> bool:
+    """Whether processes that know nothing of each other share this host's GPUs, by slots on a server that stays.
+
+    In a pod none do: its GPUs are its own, given by the cluster, and slots of its name would never be asked for again.
+    """
+    return get_current_settings().api.url is not None and _POD not in os.environ
+
+
 def slot_names() -> list[str]:
     """This host's slots, one a GPU and one where there is none; PHOTO_ENHANCER_HOST gives the host another name.
 
-    A pod has none: its GPUs are its own, given by the cluster, and its name would never be seen again.
+    A pod has none (`has_slots`).
     """
     if _POD in os.environ:
         return []
@@ -116,15 +123,11 @@ def _take(held: ExitStack, names: list[str]) -> bool:
 
 
 def _free(names: Sequence[str]) -> bool:
-    """Whether none is taken; those that the server lacks are created."""
-    with get_client(sync_client=True) as client:
-
-        def read() -> list[GlobalConcurrencyLimitResponse]:
-            return [client.read_global_concurrency_limit_by_name(name) for name in names]
-
-        try:
-            limits = read()
-        except ObjectNotFound:
-            ensure_slots()
-            limits = read()
+    """Whether none is taken; those that the server lacks are created, and nobody has them yet."""
+    try:
+        with get_client(sync_client=True) as client:
+            limits = [client.read_global_concurrency_limit_by_name(name) for name in names]
+    except ObjectNotFound:
+        ensure_slots()
+        return True
     return all(limit.active_slots < limit.limit for limit in limits)

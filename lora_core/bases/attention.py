@@ -6,10 +6,8 @@ thread of an AMD EPYC); at 20, 24 or 40, more zeros gain nothing. They change ne
 nor the other columns of the result; the scale stays that of the true width.
 """
 
-from typing import Any
-
 from diffusers import UNet2DConditionModel
-from diffusers.models.attention_processor import Attention
+from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 from torch import Tensor
 from torch.nn import functional
 
@@ -19,7 +17,7 @@ WIDTH = 16
 
 def widen_heads(unet: UNet2DConditionModel) -> int:
     """Replaces the attention of the UNet's heads that are narrower than `WIDTH`; returns how many layers that are."""
-    narrow = [layer for layer in unet.modules() if isinstance(layer, Attention) and _is_plain(layer)]
+    narrow = [layer for layer in unet.modules() if isinstance(layer, Attention) and _is_narrow(layer)]
     for layer in narrow:
         layer.set_processor(WideHeads())
     return len(narrow)
@@ -29,9 +27,15 @@ class WideHeads:
     """diffusers' `AttnProcessor2_0` for the layers of a transformer block, with padded heads."""
 
     def __call__(
-        self, attn: Attention, hidden_states: Tensor, encoder_hidden_states: Tensor | None = None, *_: Any, **__: Any
+        self,
+        attn: Attention,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
     ) -> Tensor:
         """`hidden_states`: (batch, tokens, channels); the text, where there is one: (batch, words, channels)."""
+        if attention_mask is not None:  # nothing of ours has one
+            return AttnProcessor2_0()(attn, hidden_states, encoder_hidden_states, attention_mask)
         seen = hidden_states if encoder_hidden_states is None else encoder_hidden_states
         width = attn.inner_dim // attn.heads
         query, key, value = (
@@ -43,8 +47,8 @@ class WideHeads:
         return dropout(to_out(answer.transpose(1, 2)[..., :width].flatten(-2)))
 
 
-def _is_plain(layer: Attention) -> bool:
-    """Whether it is a transformer block's, which has no norms and no shortcut of its own."""
+def _is_narrow(layer: Attention) -> bool:
+    """Whether it has narrow heads and is a transformer block's, which has no norms and no shortcut of its own."""
     parts = (layer.spatial_norm, layer.group_norm, layer.norm_cross, layer.norm_q, layer.norm_k)
     unchanged = not layer.residual_connection and layer.rescale_output_factor == 1.0
     return layer.inner_dim // layer.heads < WIDTH and not any(parts) and unchanged

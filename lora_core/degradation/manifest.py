@@ -20,7 +20,6 @@ from lora_core.files import write_text
 from lora_core.share import WHOLE, Share
 from lora_core.workspace import TWINS_JOURNALS, TWINS_MANIFEST
 
-MANIFEST = TWINS_MANIFEST
 _JOURNAL = TWINS_JOURNALS.replace("*", "")
 
 
@@ -84,7 +83,7 @@ def read_manifest(folder: Path) -> dict[str, Record]:
     Raises:
         DataError: the manifest is not one.
     """
-    records = _read_lines(folder / MANIFEST, torn_end=False)
+    records = _read_lines(folder / TWINS_MANIFEST, torn_end=False)
     for journal in _journals(folder):
         records.update(_read_lines(journal, torn_end=True))
     return records
@@ -93,7 +92,7 @@ def read_manifest(folder: Path) -> dict[str, Record]:
 def write_manifest(folder: Path, records: dict[str, Record]) -> None:
     """Replaces the manifest and clears the journals, whose records must be among `records`."""
     journals = _journals(folder)
-    write_text(folder / MANIFEST, "".join(records[name].line() for name in sorted(records)))
+    write_text(folder / TWINS_MANIFEST, "".join(records[name].line() for name in sorted(records)))
     for journal in journals:
         journal.unlink(missing_ok=True)
 

@@ -6,7 +6,7 @@ import polars as pl
 
 from lora_core.experiment import Experiment
 from lora_core.lineage import read_results
-from lora_core.scoring.conclusions import rank
+from lora_core.scoring.conclusions import best_result
 from lora_core.scoring.points import Row, composites
 from lora_core.scoring.scorer import SCORES
 from lora_core.scoring.tables import PHOTO_SCHEMA
@@ -29,10 +29,9 @@ def champion_composites(
         None where there is no earlier round, or where its scores are of other photographs or conventions: then the
         degraded input has other scores there.
     """
-    earlier = [result for result in known_to(experiment, number, read_results(study)) if result.get("winner")]
-    if not earlier:
+    best = best_result(known_to(experiment, number, read_results(study)))
+    if best is None:
         return None
-    best = max(earlier, key=lambda result: rank(result["winner"]))
     path = study.round(best["round"]).photo_table
     if not path.exists():
         return None

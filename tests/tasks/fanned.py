@@ -10,6 +10,7 @@ from lora_core.errors import DataError
 from lora_core.experiment import Experiment
 from lora_core.process import run_in_process
 from lora_core.sections.execution import ExecutionSection
+from lora_core.share import Share
 from lora_core.workspace import Workspace
 from tasks.degrade import degrade
 from tasks.fan_out import Assignment, _ended, fan_out
@@ -28,13 +29,18 @@ def dies_once(folder: Path, assignment: Assignment) -> str:
         return str(share)
 
 
+def _mistake_of_the_first(share: Share, sign: Path) -> None:
+    """Fails in part 0, once the other part gave its sign."""
+    if share.index == 0:
+        wait(sign.exists, "the other part")
+        raise DataError("photo.png cannot be read; replace it")
+
+
 @task(retries=2, retry_delay_seconds=0, retry_condition_fn=retry_may_help)
 def fails(folder: Path, assignment: Assignment) -> None:
     """Part 0 is a mistake once part 1 waits for a process that would go on for long."""
     with assignment.begun() as share:
-        if share.index == 0:
-            wait((folder / "pid").exists, "the other part")
-            raise DataError("photo.png cannot be read; replace it")
+        _mistake_of_the_first(share, folder / "pid")
         (folder / f"begun-{share.index}").touch()
         run_in_process("tests.tasks.sleeper", [str(folder / "pid")], folder / str(share))
 
@@ -43,9 +49,7 @@ def fails(folder: Path, assignment: Assignment) -> None:
 def fails_beside_one_that_waits(folder: Path, assignment: Assignment) -> None:
     """Part 0 is a mistake once part 1 waits for a GPU, which nobody gives back."""
     with assignment.begun() as share:
-        if share.index == 0:
-            wait((folder / "waits").exists, "the other part")
-            raise DataError("photo.png cannot be read; replace it")
+        _mistake_of_the_first(share, folder / "waits")
         (folder / "waits").touch()
         with assignment.own_gpu():
             (folder / "begun").touch()
@@ -55,9 +59,7 @@ def fails_beside_one_that_waits(folder: Path, assignment: Assignment) -> None:
 def fails_beside_one_that_begins(folder: Path, assignment: Assignment) -> None:
     """Part 0 is a mistake while part 1 is about to start its process, when there is none yet to be ended."""
     with assignment.begun() as share:
-        if share.index == 0:
-            wait((folder / "begins").exists, "the other part")
-            raise DataError("photo.png cannot be read; replace it")
+        _mistake_of_the_first(share, folder / "begins")
         (folder / "begins").touch()
         wait(lambda: assignment.call in _ended, "the other part's mistake")
         time.sleep(1)  # those that run are being ended

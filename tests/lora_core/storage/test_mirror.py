@@ -10,10 +10,11 @@ from pathlib import Path
 import boto3
 import pytest
 
-from lora_core.degradation.manifest import MANIFEST, Record, open_journal, read_manifest, write_manifest
+from lora_core.degradation.manifest import Record, open_journal, read_manifest, write_manifest
 from lora_core.errors import ConfigError, DataError, ResourceError
 from lora_core.storage import hold, mirror, mirror_of, open_place, places, release_all
 from lora_core.storage.mirror import Mirror
+from lora_core.workspace import TWINS_MANIFEST
 from tests.bucket import BUCKET, running_bucket
 
 Machine = Callable[[str], None]
@@ -275,7 +276,7 @@ def test_twins_travel_after_their_records(place: str, machine: Machine, monkeypa
 
     machine("a")
     twins = open_place(place) / "twins"
-    write(twins / MANIFEST, record("one.png").line())
+    write(twins / TWINS_MANIFEST, record("one.png").line())
     write(twins / "one.png", "1")
     with open_journal(twins, read_manifest(twins)) as journal:
         journal.add(record("two.png"))
@@ -285,7 +286,7 @@ def test_twins_travel_after_their_records(place: str, machine: Machine, monkeypa
         patch.setattr(publisher._system, "put", cut)
         with pytest.raises(ResourceError, match="connection reset"):
             publisher.push()
-    assert set(objects(place)) == {f"twins/{MANIFEST}", "twins/.degradation.journal"}
+    assert set(objects(place)) == {f"twins/{TWINS_MANIFEST}", "twins/.degradation.journal"}
     release_all()
 
     machine("b")
@@ -307,7 +308,7 @@ def test_twins_travel_after_their_records(place: str, machine: Machine, monkeypa
     assert (there / "two.png").read_text() == "2"
     write_manifest(there, read_manifest(there))
     release_all()
-    assert set(objects(place)) == {f"twins/{name}" for name in ("one.png", "two.png", MANIFEST)}
+    assert set(objects(place)) == {f"twins/{name}" for name in ("one.png", "two.png", TWINS_MANIFEST)}
 
 
 def test_files_that_go_away_or_change_during_a_push(place: str, machine: Machine, monkeypatch) -> None:
