@@ -149,8 +149,6 @@ def child_main(work: Callable[[list[str]], None]) -> None:
     *arguments, error_file = sys.argv[1:]
     logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s")
     logging.getLogger("lora_core").setLevel(os.environ.get("PHOTO_ENHANCER_LOG", "INFO"))
-    # Advises a package for 4-bit products on CPUs, which `lora_core.bases.quantise` does without.
-    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which then ends this process
     _end_with_parent()
     try:
