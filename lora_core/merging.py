@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 
-from lora_core.lora import Adapter
+from lora_core.lora import Adapter, load_lora
 
 
 @contextmanager
@@ -33,3 +34,16 @@ def merged(adapter: Adapter) -> Iterator[None]:
         for layer, weight, values in before:
             weight.data = values  # PEFT's unmerge subtracts, which leaves rounding errors
             layer.merged_adapters.clear()
+
+
+@contextmanager
+def in_place(adapter: Adapter, folder: Path | None, scale: float = 1.0) -> Iterator[None]:
+    """Within the block the checkpoint of the folder is part of the weights at this scale; no folder: the bare base."""
+    adapter.enable(folder is not None)
+    if folder is None:
+        yield
+        return
+    adapter.load(load_lora(folder))
+    adapter.scale(scale)
+    with merged(adapter):
+        yield

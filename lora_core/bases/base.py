@@ -61,8 +61,12 @@ class Base:
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
-        """Scaled latents to pixels, float32 (batch, 3, height, width), about [-1, 1], not clipped."""
-        return self.decode_with_gradient(latents)
+        """Scaled latents to pixels, float32 (batch, 3, height, width), about [-1, 1], not clipped.
+
+        On a CPU one by one: a decoder gains nothing from a batch there, and its layers outgrow the caches.
+        """
+        parts = latents.split(1) if self.device.type == "cpu" else (latents,)
+        return torch.cat([self.decode_with_gradient(part) for part in parts])
 
     def decode_with_gradient(self, latents: Tensor) -> Tensor:
         """As `decode`, for a loss on pixels."""

@@ -2,7 +2,8 @@
 
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -22,14 +23,19 @@ class Input:
         pixels: float32 (3, height, width) in [-1, 1], padded to sides that the UNet accepts.
             On the CPU, for they are only looked at when a picture is finished.
         latents: float32 (channels, height, width), on the device.
-        dropped: what the autoencoder drops, x_in - D(E(x_in)); float32, shape of the pixels, on the CPU.
+        base: whose latents they are.
     """
 
     name: str
     size: tuple[int, int]
     pixels: Tensor
     latents: Tensor
-    dropped: Tensor
+    base: Base = field(repr=False, compare=False)
+
+    @cached_property
+    def dropped(self) -> Tensor:
+        """What the autoencoder drops, x_in - D(E(x_in)); float32, shape of the pixels, on the CPU."""
+        return self.pixels - self.base.decode(self.latents[None])[0].cpu()
 
     def noise(self, experiment_seed: int, seed: int = 0) -> Tensor:
         """Its start noise on the CPU, standard normal in the shape of the latents: a function of name and seeds."""
@@ -58,9 +64,8 @@ def encode_inputs(base: Base, pictures: Mapping[str, np.ndarray], batch: int) ->
             chunk = names[first : first + batch]
             pixels = to_pixels(np.stack([framed[name] for name in chunk])).to(base.device)
             latents = base.encode(pixels)
-            dropped = (pixels - base.decode(latents)).cpu()
             pixels = pixels.cpu()
             for row, name in enumerate(chunk):
                 size = pictures[name].shape[:2]
-                made[name] = Input(name, (size[0], size[1]), pixels[row], latents[row], dropped[row])
+                made[name] = Input(name, (size[0], size[1]), pixels[row], latents[row], base)
     return [made[name] for name in pictures]

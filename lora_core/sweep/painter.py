@@ -140,7 +140,7 @@ class Painter:
         degraded = torch.stack([one.latents for _, one in chunk])
         noise = torch.stack([one.noise(self.seed, how.seed) for how, one in chunk]).to(degraded.device)
         latents = restore_latents(self.base, degraded, text, [how for how, _ in chunk], noise)
-        decoded = self._decode(latents)
+        decoded = self.base.decode(latents)
         if not torch.isfinite(decoded).all():
             names = ", ".join(dict.fromkeys(one.name for _, one in chunk))
             raise DataError(f"the base gave values that are not finite for {names}; use base.precision=bf16 or fp32")
@@ -150,19 +150,14 @@ class Painter:
                 by_finish[cell.detail_return, cell.colour_fix, one.size].append((row, cell))
         for (share, fix, (height, width)), places in by_finish.items():
             rows, part = [row for row, _ in places], (..., slice(height), slice(width))  # padding has no colours
-            dropped, source = (
-                torch.stack([getattr(chunk[row][1], name)[part] for row in rows]).to(decoded.device)
-                for name in ("dropped", "pixels")
-            )
-            pictures = to_rgb(COLOUR_FIXES[fix](return_detail(decoded[rows][part], dropped, share), source))
+            source = torch.stack([chunk[row][1].pixels[part] for row in rows]).to(decoded.device)
+            restored = decoded[rows][part]
+            if share:
+                dropped = torch.stack([chunk[row][1].dropped[part] for row in rows]).to(decoded.device)
+                restored = return_detail(restored, dropped, share)
+            pictures = to_rgb(COLOUR_FIXES[fix](restored, source))
             for (row, cell), picture in zip(places, pictures, strict=True):
                 yield cell, chunk[row][1], np.ascontiguousarray(picture)
-
-    def _decode(self, latents: Tensor) -> Tensor:
-        """On a CPU one by one: a decoder gains nothing from a batch there and its layers outgrow the caches."""
-        if self.base.device.type != "cpu":
-            return self.base.decode(latents)
-        return torch.cat([self.base.decode(one[None]) for one in latents])
 
     def _path(self, cell: Cell, name: str) -> Path:
         return picture_path(self.study, cell.id, name)

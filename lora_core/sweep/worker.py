@@ -12,7 +12,6 @@ writes a manifest of cells: that is left to who started them and knows that all 
 import logging
 import math
 from collections.abc import Hashable, Iterator, Sequence
-from contextlib import contextmanager
 from functools import cached_property
 from itertools import groupby, pairwise
 from pathlib import Path
@@ -30,8 +29,8 @@ from lora_core.errors import DataError
 from lora_core.experiment import Experiment, load_experiment
 from lora_core.files import file_digest, read_json, require_space, write_json
 from lora_core.images import photo_size, read_rgb
-from lora_core.lora import attach, load_lora
-from lora_core.merging import merged
+from lora_core.lora import attach
+from lora_core.merging import in_place
 from lora_core.process import child_main
 from lora_core.progress import progress_bar
 from lora_core.randomness import shuffled_index
@@ -123,7 +122,7 @@ class Sweep:
         painter = Painter(self.study, self.base, self.experiment.seed, section.batch, turns, progress, own)
         for (checkpoint, scale), group in groupby(cells, lambda cell: (cell.checkpoint, cell.lora_scale)):
             if batches := painter.missing(list(group), inputs):
-                with in_evaluation(self.base), self._lora(checkpoint, scale):
+                with in_evaluation(self.base), in_place(self.adapter, checkpoint.folder, scale or 1.0):
                     painter.paint(batches, self._embed() if self.experiment.adapter.text_encoder else self._text)
 
     def _pictures(self, cells: Sequence[Cell], names: Sequence[str]) -> Iterator[Path]:
@@ -138,18 +137,6 @@ class Sweep:
 
     def _embed(self) -> Tensor:
         return self.base.encode_prompt(["", self.experiment.data.prompt])
-
-    @contextmanager
-    def _lora(self, checkpoint: Checkpoint, scale: float | None) -> Iterator[None]:
-        """The checkpoint in place within the block, or the bare base."""
-        self.adapter.enable(checkpoint.folder is not None)
-        if checkpoint.folder is None:
-            yield
-            return
-        self.adapter.load(load_lora(checkpoint.folder))
-        self.adapter.scale(scale or 1.0)
-        with merged(self.adapter):
-            yield
 
     def _inputs(self, names: Sequence[str]) -> list[Input]:
         folder = self.study.root / "test" / "degraded"

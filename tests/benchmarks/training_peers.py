@@ -104,10 +104,9 @@ def read_times(folder: Path, tag: str, images_per_step: int, launched: float) ->
 
 
 def environment(threads: int) -> dict[str, str]:
-    """What every trainer's process inherits: the CPU, so many threads, which sleep while they wait."""
+    """What every trainer's process inherits: the CPU and so many threads; how they wait is each trainer's own."""
     return {
         "OMP_NUM_THREADS": str(threads),
-        "OMP_WAIT_POLICY": "PASSIVE",
         "CUDA_VISIBLE_DEVICES": "",
         "ACCELERATE_USE_CPU": "true",
         "HF_HUB_OFFLINE": "1",

@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from lora_core.errors import ResourceError
-from lora_core.process import ProcessDied, only_one, run_in_process
+from lora_core.process import ProcessDied, child_environment, only_one, run_in_process
 from tests.waiting import wait
 
 MODULE = "tests.lora_core.child"
@@ -35,6 +35,17 @@ def test_a_defect_is_a_death_with_its_exit_code(tmp_path, capfd):
 def test_a_good_end_forgets_an_older_error(tmp_path):
     (tmp_path / "error.json").write_text('{"kind": "DataError", "message": "of an earlier attempt"}')
     run("nothing", tmp_path)
+
+
+@pytest.mark.parametrize("said", [{}, {"OMP_WAIT_POLICY": "ACTIVE"}, {"GOMP_SPINCOUNT": "7"}])
+def test_a_child_waits_as_the_user_said_or_else_spins_for_a_moment(monkeypatch, said):
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in said.items():
+        monkeypatch.setenv(name, value)
+    ours = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "1000"}
+    given = {name: value for name, value in child_environment().items() if name in ours}
+    assert given == (said if "OMP_WAIT_POLICY" in said else ours | said)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="os.kill cannot SIGKILL on Windows")
