@@ -15,7 +15,7 @@ def test_dropped_detail_makes_doing_nothing_exact_and_is_decoded_once(miniature,
     decoded = []
     decode = Base.decode
     monkeypatch.setattr(Base, "decode", lambda self, latents: decoded.append(1) or decode(self, latents))
-    pictures = {path.stem: read_rgb(path)[:64, :96] for path in sorted(photos.iterdir())[:3]}
+    pictures = {path.stem: read_rgb(path)[:64, :128] for path in sorted(photos.iterdir())[:3]}
     inputs = encode_inputs(base, pictures, 2)
     assert [one.name for one in inputs] == list(pictures) and not decoded
     for one in inputs:
