@@ -9,7 +9,8 @@ widths of the UNet, which it knows for SD 1.5 alone.
 
 Every run trains the same model (SD 1.5 with every width divided by four, so that autoencoder, text encoder and UNet
 cost what they cost there, relative to each other; random weights) on the same parts of photographs with the same
-caption, batch, number of updates, rank and optimiser (AdamW), in fp32 on the CPU with the same number of threads. The
+caption, batch, number of updates, rank and optimiser (AdamW), in fp32 on the CPU with the same number of threads, each
+trainer's waiting as it does where nobody tells them otherwise. The
 layers differ between the two peers, and ours is run with those of each: diffusers' script has the attention
 projections, kohya's all linear layers of the transformers, feed-forward and projections included. Ours and kohya's
 cache the latents; diffusers' encodes every image anew. Ours also keeps the answer of the text encoder. None validates
