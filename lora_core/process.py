@@ -35,8 +35,9 @@ _LESS_MEMORY = (
 )
 
 _WAITING = {
-    # OpenMP's threads spin for a moment, then sleep. Asleep at once, waking them costs a training step at batch 1 a
-    # third; spinning on, their own default, is hardly quicker and two processes on one machine take twice as long.
+    # OpenMP's threads spin for a moment, then sleep. Asleep at once, they make a training step at batch 1 a third
+    # longer; spinning on, their own default, they are hardly quicker, and half as quick beside another busy process
+    # (tests/benchmarks/training_speed.txt).
     "OMP_WAIT_POLICY": "PASSIVE",
     "GOMP_SPINCOUNT": "1000",  # of GNU's OpenMP, which then wins over the policy
 }
