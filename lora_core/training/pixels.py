@@ -39,7 +39,8 @@ class PixelTerms:
             clean: the clean latents, same shape.
         """
         pixels = self.base.decode_with_gradient(x0)
-        target = self.base.decode(clean)
+        with torch.no_grad():  # in a batch as x0 is, so that both round alike
+            target = self.base.decode_with_gradient(clean)
         return {name: weight * distance(pixels, target) for name, weight, distance in self.distances}
 
 
