@@ -8,7 +8,6 @@ sRGB, palettes and grey are expanded, CMYK is converted through its profile, and
 import io
 import os
 import struct
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ _ENDINGS = tuple(SUFFIXES)
 _WRITERS: dict[str, dict[str, Any]] = {
     ".jpg": {"format": "JPEG", "quality": 100, "subsampling": "4:4:4"},
     ".jpeg": {"format": "JPEG", "quality": 100, "subsampling": "4:4:4"},
-    ".png": {"format": "PNG", "compress_level": 1, "compress_type": zlib.Z_RLE},  # smaller and quicker for photographs
+    ".png": {"format": "PNG", "compress_level": 1},
     ".bmp": {"format": "BMP"},
     ".webp": {"format": "WEBP", "lossless": True},
     ".tif": {"format": "TIFF", "compression": "tiff_lzw"},
