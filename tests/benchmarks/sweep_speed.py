@@ -37,7 +37,7 @@ from lora_core.bases.stable_diffusion import open_base, open_pipeline
 from lora_core.denoising import Denoising
 from lora_core.experiment import Experiment, apply_overrides, load_preset
 from lora_core.images import centre_crop, read_rgb
-from lora_core.lora import Adapter, attach, load_lora, save_lora
+from lora_core.lora import Adapter, attach, save_lora
 from lora_core.merging import in_place
 from lora_core.process import child_environment
 from lora_core.restoration import denoisings_of, restore_latents
@@ -192,9 +192,9 @@ class Setting:
         one: Input = encode_inputs(self.base, {name: picture}, 1)[0]
         noise, text, worst = one.noise(0)[None], self.base.encode_prompt(["", self.experiment.data.prompt]), 0.0
         self._put_in_place(self.checkpoints[-1])
-        self.adapter.load(load_lora(self.folder / f"epoch-{self.checkpoints[-1].epoch}"))
         for way in self.ways:
-            ours = self.base.decode(restore_latents(self.base, one.latents[None], text, [way], noise)) / 2 + 0.5
+            with in_place(self.adapter, self.checkpoints[-1].folder):
+                ours = self.base.decode(restore_latents(self.base, one.latents[None], text, [way], noise)) / 2 + 0.5
             noised = self.pipeline.scheduler.add_noise(
                 one.latents[None], way.start_noise * noise, torch.tensor([way.start.timesteps[0]])
             )
